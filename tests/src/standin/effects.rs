@@ -65,27 +65,21 @@ pub struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self {
-            opened: Instant::now(),
-            effects: Arc::default(),
-        }
+        Self { opened: Instant::now(), effects: Arc::default() }
     }
 }
 
 impl Ledger {
     /// Writes one effect down.
     pub fn record(&self, kind: Kind, place: &str, target: &str, key: Option<&str>, detail: &str) {
-        self.effects
-            .lock()
-            .expect("no panic while held")
-            .push(Effect {
-                at: self.opened.elapsed(),
-                kind,
-                place: place.to_owned(),
-                target: target.to_owned(),
-                key: key.map(str::to_owned),
-                detail: detail.to_owned(),
-            });
+        self.effects.lock().expect("no panic while held").push(Effect {
+            at: self.opened.elapsed(),
+            kind,
+            place: place.to_owned(),
+            target: target.to_owned(),
+            key: key.map(str::to_owned),
+            detail: detail.to_owned(),
+        });
     }
 
     /// All effects so far, oldest first.
@@ -95,20 +89,13 @@ impl Ledger {
 
     /// The effects of one kind.
     pub fn of(&self, kind: Kind) -> Vec<Effect> {
-        self.all()
-            .into_iter()
-            .filter(|effect| effect.kind == kind)
-            .collect()
+        self.all().into_iter().filter(|effect| effect.kind == kind).collect()
     }
 
     /// How often each `kind place target` was changed: what two runs must have in common.
     pub fn tally(&self, kinds: &[Kind]) -> BTreeMap<String, usize> {
         let mut tally = BTreeMap::new();
-        for effect in self
-            .all()
-            .iter()
-            .filter(|effect| kinds.contains(&effect.kind))
-        {
+        for effect in self.all().iter().filter(|effect| kinds.contains(&effect.kind)) {
             let line = format!("{:?} {} {}", effect.kind, effect.place, effect.target);
             *tally.entry(line).or_default() += 1;
         }

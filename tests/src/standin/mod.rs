@@ -7,10 +7,13 @@
 
 pub mod effects;
 
+pub mod lb;
 pub mod nexus;
+pub mod notify;
 pub mod port;
 pub mod volume;
 pub mod web;
+pub mod webhook;
 
 /// Makes ring the process's TLS provider. Safe to repeat.
 pub fn install_crypto() {

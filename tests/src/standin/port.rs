@@ -24,9 +24,7 @@ pub type Handler = Arc<dyn Fn(Wire) -> BoxFuture<'static, ()> + Send + Sync>;
 /// A loopback address of its own, so that a killed port is not taken by a neighbour meanwhile.
 pub fn loopback() -> IpAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let turn = std::process::id()
-        .wrapping_mul(31)
-        .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+    let turn = std::process::id().wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
     // 127.0.0.1 stays with the machine's own services.
     let host = u8::try_from(2 + turn % 250).expect("2..=251 fits in a byte");
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, host))
@@ -57,12 +55,7 @@ impl Port {
     /// Chooses an address without serving it yet: connections are refused until [`Port::restart`].
     pub async fn reserve(ip: IpAddr, handler: Handler) -> io::Result<Self> {
         let address = TcpListener::bind((ip, 0)).await?.local_addr()?;
-        Ok(Self {
-            address,
-            handler,
-            frost: Arc::default(),
-            life: tokio::sync::Mutex::new(None),
-        })
+        Ok(Self { address, handler, frost: Arc::default(), life: tokio::sync::Mutex::new(None) })
     }
 
     /// Where it listens; the same through all its lives.
@@ -105,13 +98,7 @@ impl Port {
         let listener = TcpListener::bind(self.address).await?;
         self.frost.set(false);
         let (killed, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let accepting = accept(
-            listener,
-            self.handler.clone(),
-            self.frost.clone(),
-            killed.clone(),
-            tasks.clone(),
-        );
+        let accepting = accept(listener, self.handler.clone(), self.frost.clone(), killed.clone(), tasks.clone());
         tasks.spawn(killed.clone().run_until_cancelled_owned(accepting));
         *life = Some(Life { killed, tasks });
         Ok(())
@@ -141,10 +128,7 @@ async fn accept(
         };
         // Answers are small and the peers measure latency.
         let _ = stream.set_nodelay(true);
-        let wire = Wire {
-            stream,
-            frost: frost.clone(),
-        };
+        let wire = Wire { stream, frost: frost.clone() };
         tasks.spawn(killed.clone().run_until_cancelled_owned(handler(wire)));
     }
 }
@@ -164,11 +148,7 @@ impl Frost {
         let woken = {
             let mut icy = self.0.lock().expect("no panic while held");
             icy.frozen = frozen;
-            if frozen {
-                Vec::new()
-            } else {
-                std::mem::take(&mut icy.waiting)
-            }
+            if frozen { Vec::new() } else { std::mem::take(&mut icy.waiting) }
         };
         woken.into_iter().for_each(Waker::wake);
     }
@@ -205,11 +185,7 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         std::task::ready!(self.frost.poll_melted(context));
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -253,8 +229,7 @@ mod tests {
         let mut client = TcpStream::connect(port.address()).await.unwrap();
         client.write_all(b"ping").await.unwrap();
         let mut answer = [0; 4];
-        let silent =
-            tokio::time::timeout(Duration::from_millis(80), client.read_exact(&mut answer)).await;
+        let silent = tokio::time::timeout(Duration::from_millis(80), client.read_exact(&mut answer)).await;
         assert!(silent.is_err());
 
         port.thaw();

@@ -102,8 +102,7 @@ impl Content {
     /// What a block snapshot sees when the last `unwritten` of uploads had not reached the device.
     pub fn as_the_device_has_it(&self, unwritten: Duration) -> Self {
         let mut seen = self.clone();
-        seen.artifacts
-            .retain(|_, artifact| artifact.written.elapsed() >= unwritten * MISSING_TENTHS / 10);
+        seen.artifacts.retain(|_, artifact| artifact.written.elapsed() >= unwritten * MISSING_TENTHS / 10);
         for artifact in seen.artifacts.values_mut() {
             if artifact.written.elapsed() < unwritten {
                 artifact.bytes = None;
@@ -114,8 +113,7 @@ impl Content {
 
     /// What is left after SIGKILL: uploads acknowledged within `unsaved` are gone.
     pub fn forget_younger_than(&mut self, unsaved: Duration) {
-        self.artifacts
-            .retain(|_, artifact| artifact.written.elapsed() >= unsaved);
+        self.artifacts.retain(|_, artifact| artifact.written.elapsed() >= unsaved);
     }
 
     /// Half of a copy: the first `parts` of `all` parts of `newer`, the others still of `older`.
@@ -124,11 +122,7 @@ impl Content {
             let place: usize = key.bytes().map(usize::from).sum();
             place % all.max(1) < parts
         };
-        let mut mixed = if parts == 0 {
-            older.clone()
-        } else {
-            newer.clone()
-        };
+        let mut mixed = if parts == 0 { older.clone() } else { newer.clone() };
         mixed.artifacts = newer
             .artifacts
             .iter()
@@ -172,14 +166,8 @@ impl Default for Volume {
 
 impl Volume {
     pub fn new(content: Content) -> Self {
-        let state = State {
-            content,
-            disk: Disk::Sound,
-        };
-        Self {
-            state: Arc::new(Mutex::new(state)),
-            changed: Arc::default(),
-        }
+        let state = State { content, disk: Disk::Sound };
+        Self { state: Arc::new(Mutex::new(state)), changed: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -250,9 +238,7 @@ mod tests {
         let stamped = |text: &'static [u8]| {
             let mut content = Content::default();
             for name in ["r/a", "r/b", "r/c", "r/d"] {
-                content
-                    .artifacts
-                    .insert(name.to_owned(), Artifact::new(text.into(), "text/plain"));
+                content.artifacts.insert(name.to_owned(), Artifact::new(text.into(), "text/plain"));
             }
             content
         };
@@ -260,11 +246,7 @@ mod tests {
 
         let mixed = Content::mixture(&older, &newer, 2, 4);
 
-        let texts: Vec<_> = mixed
-            .artifacts
-            .values()
-            .map(|artifact| artifact.bytes.clone().unwrap())
-            .collect();
+        let texts: Vec<_> = mixed.artifacts.values().map(|artifact| artifact.bytes.clone().unwrap()).collect();
         assert!(texts.contains(&Bytes::from_static(b"old")));
         assert!(texts.contains(&Bytes::from_static(b"new")));
     }

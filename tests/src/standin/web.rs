@@ -62,18 +62,12 @@ where
 
 /// The whole body of a request.
 pub async fn collect(body: Incoming) -> Result<Bytes, io::Error> {
-    Limited::new(body, LONGEST_REQUEST)
-        .collect()
-        .await
-        .map(|collected| collected.to_bytes())
-        .map_err(io::Error::other)
+    Limited::new(body, LONGEST_REQUEST).collect().await.map(|collected| collected.to_bytes()).map_err(io::Error::other)
 }
 
 /// A body that is all there.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
 /// A body that sends nothing and ends: with a `Content-Length` it is a truncated one.
@@ -83,6 +77,12 @@ pub fn cut_short() -> Body {
         tokio::time::sleep(Duration::from_millis(5)).await;
         Err::<Frame<Bytes>, _>(io::Error::other("the blob is gone"))
     });
+    BodyExt::boxed(StreamBody::new(end))
+}
+
+/// A body that fails at once, so that not even the headers get out.
+pub fn never_sent() -> Body {
+    let end = futures::stream::once(async { Err::<Frame<Bytes>, _>(io::Error::other("the answer is lost")) });
     BodyExt::boxed(StreamBody::new(end))
 }
 
@@ -97,12 +97,7 @@ pub fn empty(status: StatusCode) -> Answer {
 pub fn typed(status: StatusCode, content_type: &str, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(full(body));
     *answer.status_mut() = status;
-    answer.headers_mut().insert(
-        header::CONTENT_TYPE,
-        content_type
-            .parse()
-            .expect("a content type is a valid header"),
-    );
+    answer.headers_mut().insert(header::CONTENT_TYPE, content_type.parse().expect("a content type is a valid header"));
     answer
 }
 

@@ -54,10 +54,7 @@ pub(super) async fn answer(process: Arc<Process>, request: Request<Incoming>) ->
         Twist::Slow(delay) => tokio::time::sleep(delay).await,
         Twist::ProxyError(status) => return proxy_error(status),
         Twist::Garbage => {
-            return served_by(
-                typed(StatusCode::OK, "application/json", &b"\xff\x00{{"[..]),
-                SERVER,
-            );
+            return served_by(typed(StatusCode::OK, "application/json", &b"\xff\x00{{"[..]), SERVER);
         }
         Twist::Endless => return served_by(endless(), SERVER),
     }
@@ -65,18 +62,12 @@ pub(super) async fn answer(process: Arc<Process>, request: Request<Incoming>) ->
 }
 
 fn served_by(mut answer: Answer, server: &'static str) -> Answer {
-    answer
-        .headers_mut()
-        .insert(header::SERVER, HeaderValue::from_static(server));
+    answer.headers_mut().insert(header::SERVER, HeaderValue::from_static(server));
     answer
 }
 
 fn proxy_error(status: StatusCode) -> Answer {
-    let title = format!(
-        "{} {}",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or("Error")
-    );
+    let title = format!("{} {}", status.as_u16(), status.canonical_reason().unwrap_or("Error"));
     let page = format!(
         "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n\
          <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
@@ -105,11 +96,7 @@ async fn route(process: &Process, request: Request<Incoming>) -> Answer {
         return repository(process, caller, rest, request).await;
     }
     let Some(rest) = path.strip_prefix("/service/") else {
-        return typed(
-            StatusCode::NOT_FOUND,
-            "text/html",
-            "<html><body>Not Found</body></html>",
-        );
+        return typed(StatusCode::NOT_FOUND, "text/html", "<html><body>Not Found</body></html>");
     };
     match (request.method().as_str(), rest) {
         ("GET", "rest/v1/status") => empty(StatusCode::OK),
@@ -120,9 +107,7 @@ async fn route(process: &Process, request: Request<Incoming>) -> Answer {
         ("POST", "rest/v1/read-only/release") => guarded(caller, || release(process)),
         ("POST", "rest/v1/read-only/force-release") => guarded(caller, || force_release(process)),
         ("GET", "rest/v1/system/node") => guarded(caller, || node(process)),
-        ("GET", "rest/v1/lifecycle/phase") => {
-            guarded(caller, || typed(StatusCode::OK, "text/plain", "TASKS"))
-        }
+        ("GET", "rest/v1/lifecycle/phase") => guarded(caller, || typed(StatusCode::OK, "text/plain", "TASKS")),
         ("GET", "rest/v1/repositories") => {
             process.login().await;
             repositories(process, host(&request))
@@ -135,11 +120,7 @@ async fn route(process: &Process, request: Request<Incoming>) -> Answer {
         ("GET", "metrics/ping") => metrics(caller, StatusCode::OK, "pong\n"),
         // Always so: at least one of the checks is false on any small machine.
         ("GET", "metrics/healthcheck") => metrics(caller, StatusCode::INTERNAL_SERVER_ERROR, "{}"),
-        _ => typed(
-            StatusCode::NOT_FOUND,
-            "text/html",
-            "<html><body>Not Found</body></html>",
-        ),
+        _ => typed(StatusCode::NOT_FOUND, "text/html", "<html><body>Not Found</body></html>"),
     }
 }
 
@@ -147,20 +128,10 @@ fn caller(process: &Process, header: Option<&HeaderValue>) -> Caller {
     let Some(header) = header else {
         return Caller::Anonymous;
     };
-    let given = header
-        .to_str()
-        .ok()
-        .and_then(|text| text.strip_prefix("Basic "))
-        .and_then(|text| STANDARD.decode(text).ok());
-    let password = process
-        .lock()
-        .volume
-        .read(|content| content.admin_password.clone());
-    if given.as_deref() == Some(format!("admin:{password}").as_bytes()) {
-        Caller::Admin
-    } else {
-        Caller::Wrong
-    }
+    let given =
+        header.to_str().ok().and_then(|text| text.strip_prefix("Basic ")).and_then(|text| STANDARD.decode(text).ok());
+    let password = process.lock().volume.read(|content| content.admin_password.clone());
+    if given.as_deref() == Some(format!("admin:{password}").as_bytes()) { Caller::Admin } else { Caller::Wrong }
 }
 
 fn unauthorized() -> Answer {
@@ -177,29 +148,17 @@ fn forbidden() -> Answer {
 }
 
 fn guarded(caller: Caller, answer: impl FnOnce() -> Answer) -> Answer {
-    if caller == Caller::Admin {
-        answer()
-    } else {
-        forbidden()
-    }
+    if caller == Caller::Admin { answer() } else { forbidden() }
 }
 
 fn metrics(caller: Caller, status: StatusCode, body: &'static str) -> Answer {
-    if caller == Caller::Admin {
-        typed(status, "text/plain", body)
-    } else {
-        unauthorized()
-    }
+    if caller == Caller::Admin { typed(status, "text/plain", body) } else { unauthorized() }
 }
 
 fn writable(process: &Process) -> Answer {
     // Of the disk it knows nothing: full, hung and read-only are all writable to it.
     let frozen = process.lock().frozen;
-    empty(if frozen {
-        StatusCode::SERVICE_UNAVAILABLE
-    } else {
-        StatusCode::OK
-    })
+    empty(if frozen { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK })
 }
 
 fn check(process: &Process) -> Answer {
@@ -240,11 +199,7 @@ fn check(process: &Process) -> Answer {
 fn read_only(process: &Process, caller: Caller) -> Answer {
     let frozen = process.lock().frozen;
     let told = frozen && caller == Caller::Admin;
-    let reason = if told {
-        "activated by an administrator"
-    } else {
-        ""
-    };
+    let reason = if told { "activated by an administrator" } else { "" };
     let body = json!({ "summaryReason": reason, "systemInitiated": false, "frozen": frozen });
     web::json(StatusCode::OK, &body)
 }
@@ -264,43 +219,26 @@ fn release(process: &Process) -> Answer {
     let was_frozen = std::mem::take(&mut state.frozen);
     // After a forced release it answers 404 and still deletes the marker.
     state.volume.write(|content| content.frozen_marker = false);
-    empty(if was_frozen {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::NOT_FOUND
-    })
+    empty(if was_frozen { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND })
 }
 
 fn force_release(process: &Process) -> Answer {
     let was_frozen = std::mem::take(&mut process.lock().frozen);
-    empty(if was_frozen {
-        StatusCode::NO_CONTENT
-    } else {
-        StatusCode::NOT_FOUND
-    })
+    empty(if was_frozen { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND })
 }
 
 fn node(process: &Process) -> Answer {
-    let id = process
-        .lock()
-        .volume
-        .read(|content| content.node_id.clone());
+    let id = process.lock().volume.read(|content| content.node_id.clone());
     web::json(StatusCode::OK, &json!({ "nodeId": id }))
 }
 
 fn host(request: &Request<Incoming>) -> String {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     host.unwrap_or("localhost").to_owned()
 }
 
 fn repositories(process: &Process, host: String) -> Answer {
-    let all = process
-        .lock()
-        .volume
-        .read(|content| content.repositories.clone());
+    let all = process.lock().volume.read(|content| content.repositories.clone());
     let list: Vec<Value> = all
         .iter()
         .map(|(name, format)| {
@@ -330,10 +268,7 @@ fn assets(process: &Process, request: &Request<Incoming>) -> Answer {
         })
     });
     match listed {
-        Some(items) => web::json(
-            StatusCode::OK,
-            &json!({ "items": items, "continuationToken": null }),
-        ),
+        Some(items) => web::json(StatusCode::OK, &json!({ "items": items, "continuationToken": null })),
         None => empty(StatusCode::NOT_FOUND),
     }
 }
@@ -359,9 +294,7 @@ fn asset(host: &str, repository: &str, format: &str, path: &str, artifact: &Arti
 
 async fn create_repository(process: &Process, request: Request<Incoming>) -> Answer {
     let body = web::collect(request.into_body()).await.unwrap_or_default();
-    let name = serde_json::from_slice::<Value>(&body)
-        .ok()
-        .and_then(|value| value["name"].as_str().map(str::to_owned));
+    let name = serde_json::from_slice::<Value>(&body).ok().and_then(|value| value["name"].as_str().map(str::to_owned));
     let Some(name) = name else {
         return empty(StatusCode::BAD_REQUEST);
     };
@@ -370,12 +303,7 @@ async fn create_repository(process: &Process, request: Request<Incoming>) -> Ans
         let text = "INSERT is not allowed while the application is frozen";
         return typed(StatusCode::BAD_REQUEST, "text/plain", text);
     }
-    let new = state.volume.write(|content| {
-        content
-            .repositories
-            .insert(name.clone(), "raw".to_owned())
-            .is_none()
-    });
+    let new = state.volume.write(|content| content.repositories.insert(name.clone(), "raw".to_owned()).is_none());
     if new {
         empty(StatusCode::CREATED)
     } else {
@@ -384,24 +312,14 @@ async fn create_repository(process: &Process, request: Request<Incoming>) -> Ans
     }
 }
 
-async fn repository(
-    process: &Process,
-    caller: Caller,
-    path: &str,
-    request: Request<Incoming>,
-) -> Answer {
+async fn repository(process: &Process, caller: Caller, path: &str, request: Request<Incoming>) -> Answer {
     let changes = matches!(*request.method(), Method::PUT | Method::DELETE);
     if changes && caller != Caller::Admin {
         return unauthorized();
     }
     let (disk, deadlocked, frozen, volume) = {
         let state = process.lock();
-        (
-            state.volume.disk(),
-            state.deadlocked,
-            state.frozen,
-            state.volume.clone(),
-        )
+        (state.volume.disk(), state.deadlocked, state.frozen, state.volume.clone())
     };
     if deadlocked {
         std::future::pending::<()>().await;
@@ -423,11 +341,7 @@ async fn repository(
                 }
                 Disk::Hung(_) => volume.until_not_hung().await,
             }
-            if *request.method() == Method::PUT {
-                upload(process, path, request).await
-            } else {
-                delete(process, path)
-            }
+            if *request.method() == Method::PUT { upload(process, path, request).await } else { delete(process, path) }
         }
         _ => empty(StatusCode::METHOD_NOT_ALLOWED),
     }
@@ -435,9 +349,7 @@ async fn repository(
 
 fn in_read_only_mode() -> Answer {
     let mut answer = empty(StatusCode::SERVICE_UNAVAILABLE);
-    answer
-        .extensions_mut()
-        .insert(ReasonPhrase::from_static(READ_ONLY.as_bytes()));
+    answer.extensions_mut().insert(ReasonPhrase::from_static(READ_ONLY.as_bytes()));
     answer
 }
 
@@ -462,10 +374,7 @@ fn download(content: &Content, path: &str) -> Answer {
         .unwrap_or_default();
     let headers = answer.headers_mut();
     let mut set = |name, value: &str| {
-        headers.insert(
-            name,
-            HeaderValue::from_str(value).expect("made of visible characters"),
-        );
+        headers.insert(name, HeaderValue::from_str(value).expect("made of visible characters"));
     };
     set(header::ETAG, &format!("\"{}\"", artifact.digests.sha1));
     set(header::CONTENT_LENGTH, &artifact.length.to_string());
@@ -493,28 +402,18 @@ async fn upload(process: &Process, path: &str, request: Request<Incoming>) -> An
     if !volume.read(|content| content.repositories.contains_key(repository)) {
         return not_found();
     }
-    let artifact = Artifact {
-        written: Instant::now(),
-        ..Artifact::new(bytes, &content_type)
-    };
+    let artifact = Artifact { written: Instant::now(), ..Artifact::new(bytes, &content_type) };
     let digest = artifact.digests.sha1.clone();
     volume.write(|content| content.artifacts.insert(path.to_owned(), artifact));
-    process
-        .ledger
-        .record(Kind::Artifact, &process.name, path, None, &digest);
+    process.ledger.record(Kind::Artifact, &process.name, path, None, &digest);
     empty(StatusCode::CREATED)
 }
 
 fn delete(process: &Process, path: &str) -> Answer {
-    let gone = process
-        .lock()
-        .volume
-        .write(|content| content.artifacts.remove(path));
+    let gone = process.lock().volume.write(|content| content.artifacts.remove(path));
     if gone.is_none() {
         return not_found();
     }
-    process
-        .ledger
-        .record(Kind::Artifact, &process.name, path, None, "deleted");
+    process.ledger.record(Kind::Artifact, &process.name, path, None, "deleted");
     empty(StatusCode::NO_CONTENT)
 }

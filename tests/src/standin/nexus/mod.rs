@@ -69,10 +69,7 @@ pub enum StartError {
     #[error("unable to update instance pid: the disk is full or read-only")]
     Disk,
     #[error("failed to listen on {address}")]
-    Listen {
-        address: SocketAddr,
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
 }
 
 /// One Nexus process at a fixed address.
@@ -104,28 +101,13 @@ struct State {
 impl Nexus {
     /// A Nexus of `name` that will listen on `ip`, not started yet.
     pub async fn new(name: &str, ip: IpAddr, timing: Timing, ledger: Ledger) -> io::Result<Self> {
-        let state = State {
-            volume: Volume::default(),
-            stopping: false,
-            frozen: false,
-            twist: Twist::None,
-            deadlocked: false,
-        };
-        let process = Arc::new(Process {
-            name: name.to_owned(),
-            timing,
-            ledger,
-            state: Mutex::new(state),
-        });
+        let state =
+            State { volume: Volume::default(), stopping: false, frozen: false, twist: Twist::None, deadlocked: false };
+        let process = Arc::new(Process { name: name.to_owned(), timing, ledger, state: Mutex::new(state) });
         let serving = process.clone();
         let service = web::service(move |request| answers::answer(serving.clone(), request));
         let port = Port::reserve(ip, web::handler(service)).await?;
-        Ok(Self {
-            name: name.to_owned(),
-            port,
-            process,
-            timing,
-        })
+        Ok(Self { name: name.to_owned(), port, process, timing })
     }
 
     pub fn name(&self) -> &str {
@@ -161,10 +143,7 @@ impl Nexus {
             state.deadlocked = false;
         }
         let address = self.address();
-        self.port
-            .restart()
-            .await
-            .map_err(|source| StartError::Listen { address, source })
+        self.port.restart().await.map_err(|source| StartError::Listen { address, source })
     }
 
     /// As SIGTERM: 503 on every path for a moment, then gone. On a full or read-only disk it answers
@@ -173,11 +152,7 @@ impl Nexus {
         let disk = {
             let mut state = self.process.lock();
             state.stopping = true;
-            if state.deadlocked {
-                None
-            } else {
-                Some(state.volume.disk())
-            }
+            if state.deadlocked { None } else { Some(state.volume.disk()) }
         };
         if !matches!(disk, Some(Disk::Sound | Disk::Hung(_))) {
             return false;
