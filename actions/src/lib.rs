@@ -1,0 +1,11 @@
+//! One file for each step of a plan, and the ways out that they share.
+//!
+//! In: a [`StepOrder`](understudy_core::StepOrder) and the pair's settings. Out: a
+//! [`StepResult`](understudy_core::StepResult). A step changes the world and reads it; which step comes when, and
+//! whether it is tried again, is for the core. Start reading at [`run`].
+
+mod context;
+mod error;
+
+pub use context::{Context, Gatekeeper, Permit};
+pub use error::StepError;

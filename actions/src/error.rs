@@ -1,0 +1,82 @@
+//! Why a step could not be carried out.
+
+use understudy_core::{Failure, StepResult};
+
+/// Why a step could not be carried out. What may be done about it is [`StepError::failure`].
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The lease is not ours, or can not be read. Nothing was sent; trying again is safe.
+    #[error("no leave to write: {0}")]
+    NoLease(String),
+    /// What had to be remembered is not on disk. Nothing was sent.
+    #[error("failed to journal a note: {0}")]
+    NotNoted(String),
+    /// Nothing happened; trying again is safe.
+    #[error("{what}")]
+    Transient {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// It is not known whether it happened; the next try reads first.
+    #[error("{what}: outcome unknown")]
+    Unknown {
+        /// What was tried.
+        what: String,
+        /// Why nothing is known.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// Trying again will not help.
+    #[error("{what}")]
+    Permanent {
+        /// What is wrong, and what would help.
+        what: String,
+        /// Why.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+impl StepError {
+    /// A [`StepError::Transient`] without a source.
+    pub fn transient(what: impl Into<String>) -> Self {
+        StepError::Transient { what: what.into(), source: None }
+    }
+
+    /// A [`StepError::Unknown`] without a source.
+    pub fn unknown(what: impl Into<String>) -> Self {
+        StepError::Unknown { what: what.into(), source: None }
+    }
+
+    /// A [`StepError::Permanent`] without a source.
+    pub fn permanent(what: impl Into<String>) -> Self {
+        StepError::Permanent { what: what.into(), source: None }
+    }
+
+    /// What may be done about it.
+    #[must_use]
+    pub fn failure(&self) -> Failure {
+        match self {
+            StepError::NoLease(_) | StepError::NotNoted(_) | StepError::Transient { .. } => Failure::Transient,
+            StepError::Unknown { .. } => Failure::Unknown,
+            StepError::Permanent { .. } => Failure::Permanent,
+        }
+    }
+
+    /// The error with its causes, for the journal.
+    #[must_use]
+    pub fn into_result(self) -> StepResult {
+        let failure = self.failure();
+        let mut message = self.to_string();
+        let mut source = std::error::Error::source(&self);
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        StepResult::Failed { failure, message }
+    }
+}
