@@ -5,12 +5,14 @@
 //! writes what it was made to do into the [`effects::Ledger`]. Nothing here decides anything about a
 //! failover.
 
+pub mod ceph;
 pub mod effects;
 
 pub mod lb;
 pub mod nexus;
 pub mod notify;
 pub mod port;
+pub mod side;
 pub mod volume;
 pub mod web;
 pub mod webhook;
