@@ -6,6 +6,7 @@
 
 mod context;
 mod error;
+pub mod process;
 
 pub use context::{Context, Gatekeeper, Permit};
 pub use error::StepError;
