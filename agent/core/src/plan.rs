@@ -421,6 +421,9 @@ pub struct Run {
     pub evidence: Evidence,
     /// When.
     pub started: Now,
+    /// A sign of life of A later than this (in milliseconds of `Now::boot_ms`) stops the run before the promote: when the
+    /// hold-down began.
+    pub life_since_ms: u64,
     /// The loss bound that was accepted at the start.
     pub accepted: LossBound,
     /// What a block snapshot of a running Nexus lacks, in milliseconds, as the policy said at the start.
@@ -483,6 +486,40 @@ impl Run {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended { .. })
+    }
+
+    /// Makes times of an earlier boot or process harmless: waits are over, limits count from now, rechecks begin anew.
+    pub(crate) fn rebase(&mut self, now: Now) {
+        for entry in &mut self.steps {
+            match &mut entry.status {
+                StepStatus::Running { attempt, .. } if entry.step.is_recheck() => {
+                    let attempt = *attempt + 1;
+                    entry.status = StepStatus::Waiting { attempt, until_ms: now.boot_ms, message: "restarted".into() };
+                }
+                StepStatus::Waiting { until_ms, .. } => *until_ms = now.boot_ms,
+                StepStatus::Running { since, .. } => *since = now,
+                StepStatus::Pending
+                | StepStatus::Done { .. }
+                | StepStatus::Stuck { .. }
+                | StepStatus::Skipped { .. } => {}
+            }
+        }
+        if self.started.boot_id != now.boot_id {
+            self.life_since_ms = 0;
+        }
+    }
+
+    /// The steps that are under way.
+    pub fn running(&self) -> impl Iterator<Item = (Step, u32, Now)> + '_ {
+        self.steps.iter().filter_map(|entry| match entry.status {
+            StepStatus::Running { attempt, since } => Some((entry.step, attempt, since)),
+            _ => None,
+        })
+    }
+
+    /// The steps that need a human.
+    pub fn stuck(&self) -> impl Iterator<Item = Step> + '_ {
+        self.steps.iter().filter(|e| matches!(e.status, StepStatus::Stuck { .. })).map(|e| e.step)
     }
 
     /// The idempotency key of `step`: the same over every try and every restart.

@@ -348,6 +348,8 @@ pub enum Record {
         run: RunId,
         /// Who and why.
         consent: Consent,
+        /// The loss that goes with it.
+        accepted: LossBound,
     },
     /// A run stops before the promote; what was quiesced is brought back.
     RunStopping {
@@ -591,7 +593,12 @@ impl DurablePair {
                     entry.status = StepStatus::Skipped { by: by.clone(), reason: reason.clone() };
                 }
             }
-            Record::UnfencedAccepted { consent, .. } => run.unfenced = Some(consent.clone()),
+            Record::UnfencedAccepted { consent, accepted, .. } => {
+                run.unfenced = Some(consent.clone());
+                if accepted.exceeds(run.accepted) {
+                    run.accepted = *accepted;
+                }
+            }
             Record::RunStopping { why, .. } => run.phase = Phase::BringingBack { why: why.clone() },
             Record::RunEnded { ending, .. } => run.phase = Phase::Ended { at, ending: ending.clone() },
             _ => {}

@@ -1,0 +1,482 @@
+//! Moves a run forward: which step may start, what a result means, when a human is needed.
+
+use std::time::Duration;
+
+use crate::decide::{Asking, closed};
+use crate::event::{Command, Notice, PageKind, backoff};
+use crate::gate::{Gate, GateState};
+use crate::names::{RunId, Ticket};
+use crate::pair::{PairState, Scene};
+use crate::plan::{
+    Authority, Consent, Ending, Failure, FenceOutcome, Finding, Phase, Run, Step, StepOrder, StepResult, StepStatus,
+};
+use crate::reading::{Domain, Reading, Site};
+use crate::record::{Question, Record, Role};
+use crate::time::millis;
+use crate::watch::{Fresh, fresh_quorum};
+
+/// Why a forced promote may follow the fence (S6). There is no other way to get one than from what was journaled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fenced {
+    /// A itself showed that nothing of it can write.
+    Confirmed,
+    /// A did not answer, and a witness outside the standby says that it is down.
+    Witnessed,
+    /// A human accepted it by name.
+    Accepted(Consent),
+}
+
+/// What may be made of the readings so far.
+enum Rechecked {
+    NotYet,
+    Good,
+    Stop(String),
+}
+
+impl PairState {
+    /// Does whatever the open run asks for now. Called after every event.
+    pub(crate) fn drive(&mut self, scene: &mut Scene<'_>) {
+        self.send_again(scene);
+        self.tend_overdue(scene);
+        self.tend_recheck(scene);
+        self.renew_verify(scene);
+        let Some(run) = self.durable.open_run() else { return };
+        match run.phase {
+            Phase::Forward => self.go_forward(scene),
+            Phase::BringingBack { .. } => self.bring_back(scene),
+            Phase::Ended { .. } => {}
+        }
+    }
+
+    fn go_forward(&mut self, scene: &mut Scene<'_>) {
+        // One start may make nothing else ready, so the list is read once and each entry judged by the run as it is then.
+        let steps: Vec<Step> =
+            self.durable.open_run().map(|run| run.steps.iter().map(|e| e.step).collect()).unwrap_or_default();
+        for step in steps {
+            if self.may_start(scene, step) {
+                self.begin(scene, step);
+            }
+        }
+        let Some(run) = self.durable.open_run() else { return };
+        if run.steps.iter().all(|entry| entry.status.is_over()) {
+            self.finish(scene);
+        }
+    }
+
+    /// Whether `step` is due, everything that it needs is over, and the gates of every write are open.
+    fn may_start(&self, scene: &Scene<'_>, step: Step) -> bool {
+        let now = scene.now();
+        let Some(run) = self.durable.open_run() else { return false };
+        let due = match run.entry(step).map(|entry| &entry.status) {
+            Some(StepStatus::Pending) => true,
+            Some(StepStatus::Waiting { until_ms, .. }) => now.boot_ms >= *until_ms,
+            _ => false,
+        };
+        due && run.is_ready(step)
+            && self.durable.pause.is_none()
+            && self.lease_gate(scene.rules, now).open
+            && (!needs_fence(step) || self.fenced(scene, run).is_some())
+            && (!matches!(step, Step::Route(_) | Step::RouteCheck) || self.is_verified_freshly(scene, run))
+    }
+
+    /// The proof that the promote needs (S6).
+    fn fenced(&self, scene: &Scene<'_>, run: &Run) -> Option<Fenced> {
+        match run.fence.as_ref()? {
+            FenceOutcome::Confirmed { .. } => Some(Fenced::Confirmed),
+            // A forced run exists because A's API lives: then that API must confirm, and nobody's word replaces it.
+            FenceOutcome::Unconfirmed { .. } if run.authority.is_forced() && self.api_lives(scene) => None,
+            FenceOutcome::Unconfirmed { .. } if self.signs.third_site_down(scene.rules, 0, scene.now()).is_some() => {
+                Some(Fenced::Witnessed)
+            }
+            FenceOutcome::Unconfirmed { .. } => run.unfenced.clone().map(Fenced::Accepted),
+        }
+    }
+
+    /// Whether an open question about the fence is moot.
+    pub(crate) fn needs_no_word(&self, scene: &Scene<'_>) -> bool {
+        self.durable.open_run().is_none_or(|run| self.fenced(scene, run).is_some())
+    }
+
+    fn api_lives(&self, scene: &Scene<'_>) -> bool {
+        self.signs.voters(scene.rules, Site::A).any(|(p, s)| p.domain == Domain::ControlPlane && s.state == Reading::Up)
+    }
+
+    /// A route is switched only while `verify` is young; else it is verified again first (S9).
+    fn is_verified_freshly(&self, scene: &Scene<'_>, run: &Run) -> bool {
+        let done = run.entry(Step::Verify).map(|entry| &entry.status);
+        matches!(done, Some(StepStatus::Done { at, .. }) if at.boot_id == scene.now().boot_id
+            && scene.now().since(at.boot_ms) < scene.rules.plan.verify_valid)
+    }
+
+    fn begin(&mut self, scene: &mut Scene<'_>, step: Step) {
+        let Some(run) = self.durable.open_run() else { return };
+        let (id, key) = (run.id.clone(), run.key(step));
+        let before = run.entry(step).map_or(0, |entry| match entry.status {
+            StepStatus::Waiting { attempt, .. } => attempt.saturating_sub(1),
+            _ => 0,
+        });
+        let attempt = before + 1;
+        let pair = scene.rules.name.clone();
+        self.journal(scene, Record::Intent { pair, run: id, step, attempt, key });
+        if step.is_recheck() {
+            scene.out.push(Command::ProbeNow { pair: scene.id });
+        } else {
+            self.send(scene, step, attempt, attempt > 1);
+        }
+    }
+
+    fn send(&self, scene: &mut Scene<'_>, step: Step, attempt: u32, resumed: bool) {
+        let Some(run) = self.durable.open_run() else { return };
+        let order = StepOrder {
+            run: run.id.clone(),
+            step,
+            attempt,
+            epoch: run.epoch,
+            key: run.key(step),
+            resumed,
+            images: scene.rules.images.clone(),
+            points: run.points.clone(),
+            nonce: run.nonce.clone(),
+            notes: run.notes.clone(),
+            bound: run.bound,
+        };
+        scene.out.push(Command::RunStep { pair: scene.id, order: Box::new(order) });
+    }
+
+    /// After a restart: what was under way is run again, and reads the world first. It waits for the lease and for the end
+    /// of a pause, like every step.
+    fn send_again(&mut self, scene: &mut Scene<'_>) {
+        let free = self.durable.pause.is_none() && self.lease_gate(scene.rules, scene.now()).open;
+        if free {
+            for (step, attempt) in std::mem::take(&mut self.unsent) {
+                self.send(scene, step, attempt, true);
+            }
+        }
+    }
+
+    /// Judges the recheck that is under way.
+    fn tend_recheck(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let Some((step, attempt, since)) = run.running().find(|(step, ..)| step.is_recheck()) else { return };
+        let asked_ms = run.recheck_since_ms.unwrap_or(since.boot_ms);
+        match self.rechecked(scene, run, step, asked_ms) {
+            Rechecked::NotYet => {}
+            Rechecked::Good => {
+                let gates = self.gates_in_run(scene);
+                let pair = scene.rules.name.clone();
+                self.journal(scene, Record::Gates { pair, at: step, gates });
+                let detail = "quorum Down in readings made since; no sign of life".to_owned();
+                let detail = if self.is_forced() { "skipped by force; gates open".to_owned() } else { detail };
+                self.end_step(scene, step, attempt, StepResult::Done { detail, finding: Finding::Nothing }, None);
+            }
+            Rechecked::Stop(why) => self.stop(scene, &format!("{step}: {why}")),
+        }
+    }
+
+    fn is_forced(&self) -> bool {
+        self.durable.open_run().is_some_and(|run| run.authority.is_forced())
+    }
+
+    /// The gates that hold during a run: what was asked at its start, less what the run itself is.
+    fn gates_in_run(&self, scene: &Scene<'_>) -> Vec<GateState> {
+        let asking = Asking::Force { accept_loss_ms: None };
+        let kept = |g: &GateState| matches!(g.gate, Gate::Mode | Gate::Pause | Gate::Readiness | Gate::Lease);
+        self.gates(scene, asking).into_iter().filter(kept).collect()
+    }
+
+    fn rechecked(&self, scene: &Scene<'_>, run: &Run, step: Step, asked_ms: u64) -> Rechecked {
+        let now = scene.now();
+        // Pause and lease hold the run where it is; mode and readiness end it.
+        let gates = self.gates_in_run(scene);
+        if let Some(shut) = gates.iter().find(|g| !g.open && matches!(g.gate, Gate::Mode | Gate::Readiness)) {
+            return Rechecked::Stop(format!("gate {} is closed: {}", shut.gate, shut.value));
+        }
+        if closed(&gates).is_some() {
+            return Rechecked::NotYet;
+        }
+        if run.authority.is_forced() {
+            return Rechecked::Good;
+        }
+        if let Some((what, at)) = self.signs.life_source(scene.rules)
+            && at > run.life_since_ms
+        {
+            return Rechecked::Stop(format!("{what} saw A alive"));
+        }
+        if let Some(doubt) = scene.doubt()
+            && self.waited_too_long(scene, asked_ms)
+        {
+            return Rechecked::Stop(format!("we doubt ourselves: {doubt}"));
+        }
+        let vouched = !scene.doubts() && scene.fitness.vouched_since(scene.policy, asked_ms);
+        let witnessed = self.is_witnessed(scene, run, asked_ms);
+        match fresh_quorum(&self.signs, scene.rules, asked_ms) {
+            Fresh::Broken(why) => Rechecked::Stop(why),
+            Fresh::Down if vouched && witnessed => Rechecked::Good,
+            Fresh::Down | Fresh::NotYet if self.waited_too_long(scene, asked_ms) => Rechecked::Stop(format!(
+                "{step} could not be witnessed in time ({} ms)",
+                now.boot_ms.saturating_sub(asked_ms)
+            )),
+            Fresh::Down | Fresh::NotYet => Rechecked::NotYet,
+        }
+    }
+
+    /// An automatic run needs the third-site witness again, heard since the recheck was asked for (S2).
+    fn is_witnessed(&self, scene: &Scene<'_>, run: &Run, asked_ms: u64) -> bool {
+        if !matches!(run.authority, Authority::Automatic { .. }) {
+            return true;
+        }
+        let heard = |w: &crate::watch::WitnessState| {
+            w.last_started_ms.is_some_and(|at| at >= asked_ms) && w.down_since_ms.is_some()
+        };
+        let named = scene.rules.witnesses.iter().zip(&self.signs.witnesses);
+        named.filter(|(w, _)| w.kind == crate::WitnessKind::ThirdSite).any(|(_, state)| heard(state))
+    }
+
+    fn waited_too_long(&self, scene: &Scene<'_>, asked_ms: u64) -> bool {
+        let quorum = self.signs.quorum(scene.rules).map(|(p, _)| p.period + p.timeout);
+        let checks = scene.policy.self_checks.iter().map(|c| c.period + c.timeout);
+        let limit = 2 * quorum.chain(checks).max().unwrap_or(Duration::from_secs(1)) + scene.policy.doubt;
+        scene.now().since(asked_ms) > limit
+    }
+
+    /// A step asks to remember something: only while the run may go on writing.
+    pub(crate) fn note(
+        &mut self,
+        scene: &mut Scene<'_>,
+        run: &RunId,
+        step: Step,
+        key: String,
+        value: String,
+        ticket: Ticket,
+    ) {
+        let open = self.durable.open_run().filter(|open| open.id == *run);
+        let running = open.is_some_and(|open| open.running().any(|(s, ..)| s == step));
+        let go_on = running && self.durable.pause.is_none();
+        if go_on {
+            let pair = scene.rules.name.clone();
+            self.journal(scene, Record::Noted { pair, run: run.clone(), step, key, value });
+        }
+        Self::ack(scene, ticket, go_on);
+    }
+
+    /// A try of a step ended. Late news of a step that is no longer under way changes nothing.
+    pub(crate) fn step_ended(
+        &mut self,
+        scene: &mut Scene<'_>,
+        run: &RunId,
+        step: Step,
+        attempt: u32,
+        result: StepResult,
+    ) {
+        let Some(open) = self.durable.open_run().filter(|open| open.id == *run) else { return };
+        match open.entry(step).map(|entry| entry.status.clone()) {
+            Some(StepStatus::Running { attempt: running, .. }) if running == attempt => {
+                let result = if step == Step::Fence { fence_always_ends(result) } else { result };
+                let again = self.again(scene, step, attempt, &result);
+                self.end_step(scene, step, attempt, result, again);
+            }
+            Some(StepStatus::Stuck { attempt: stuck, .. }) if stuck == attempt => {
+                let what = match result {
+                    StepResult::Done { detail, .. } => {
+                        format!("ended after it was overdue: {detail}; `understudy retry {run}` goes on")
+                    }
+                    StepResult::Failed { message, .. } => format!("ended after it was overdue: {message}"),
+                };
+                self.mark_stuck(scene, step, what);
+            }
+            _ => {}
+        }
+    }
+
+    /// When a failed try may be repeated, in milliseconds of `Now::boot_ms`; none = not without a human.
+    fn again(&self, scene: &Scene<'_>, step: Step, attempt: u32, result: &StepResult) -> Option<u64> {
+        let StepResult::Failed { failure, .. } = result else { return None };
+        // A promote is never repeated by itself: what a second force leaves behind nobody knows (S10).
+        if step == Step::Promote || attempt >= scene.rules.plan.attempts {
+            return None;
+        }
+        let now = scene.now().boot_ms;
+        match failure {
+            Failure::Transient | Failure::Unknown => Some(now + millis(backoff(scene.rules.plan.retry_after, attempt))),
+            Failure::Permanent => None,
+        }
+    }
+
+    fn end_step(&mut self, scene: &mut Scene<'_>, step: Step, attempt: u32, result: StepResult, again_ms: Option<u64>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let (id, pair) = (run.id.clone(), scene.rules.name.clone());
+        let failed = match &result {
+            StepResult::Failed { message, .. } if again_ms.is_none() => Some(message.clone()),
+            _ => None,
+        };
+        self.journal(scene, Record::Outcome { pair, run: id.clone(), step, attempt, result, again_ms });
+        if let Some(message) = failed {
+            let hint = format!("`understudy retry {id} {step}` tries again; see `understudy status`");
+            scene.page(PageKind::Stuck, format!("run {id}: {step} needs a human: {message}; {hint}"));
+        }
+        match step {
+            Step::Fence => self.ask_if_unfenced(scene),
+            Step::ConsistencyPoint => self.hold_to_bound(scene),
+            _ => {}
+        }
+    }
+
+    /// The loss that was accepted binds the run: more than that, and it stops before anything is quiesced (S8).
+    fn hold_to_bound(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let Some(bound) = run.bound else { return };
+        if bound.exceeds(run.accepted) {
+            let why = format!("the loss bound is {bound} now, more than the {} that were accepted", run.accepted);
+            self.stop(scene, &why);
+        }
+    }
+
+    /// An unconfirmed fence without a witness needs a human's word (S6).
+    fn ask_if_unfenced(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        if run.fence.is_none() || self.fenced(scene, run).is_some() || self.durable.request.is_some() {
+            return;
+        }
+        if run.authority.is_forced() && self.api_lives(scene) {
+            let why = "A's API server answers but did not confirm the fence; nothing is promoted beside a living A";
+            return self.stop(scene, why);
+        }
+        let evidence = run.evidence.clone();
+        let request = self.request(scene, Question::Unfenced, evidence);
+        self.put_question(scene, request);
+    }
+
+    /// Nothing is killed: a step that takes too long is told, and waits for a human.
+    fn tend_overdue(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let plan = &scene.rules.plan;
+        let limit = |step: Step| match step {
+            Step::Promote => plan.promote_overdue,
+            Step::Deploy => plan.ready_within + plan.step_overdue,
+            _ => plan.step_overdue,
+        };
+        let late = run
+            .running()
+            .find(|(step, _, since)| !step.is_recheck() && scene.now().since(since.boot_ms) > limit(*step));
+        let Some((step, _, since)) = late else { return };
+        let message = format!("not over after {} s", scene.now().since(since.boot_ms).as_secs());
+        let id = run.id.clone();
+        self.mark_stuck(scene, step, message.clone());
+        let advice = if step == Step::Promote {
+            "it is neither killed nor repeated; look at `rbd snap ls --all` and at the processes of the run before `retry`"
+        } else {
+            "`understudy retry` looks at the world again"
+        };
+        scene.page(PageKind::Stuck, format!("run {id}: {step} is overdue: {message}; {advice}"));
+    }
+
+    fn mark_stuck(&mut self, scene: &mut Scene<'_>, step: Step, message: String) {
+        let Some(run) = self.durable.open_run() else { return };
+        let (pair, run) = (scene.rules.name.clone(), run.id.clone());
+        self.journal(scene, Record::Stuck { pair, run, step, message });
+    }
+
+    /// Ends the run before the promote; what was quiesced is brought back first (S6).
+    pub(crate) fn stop(&mut self, scene: &mut Scene<'_>, why: &str) {
+        let Some(run) = self.durable.open_run() else { return };
+        if matches!(run.phase, Phase::BringingBack { .. }) {
+            return;
+        }
+        assert!(!run.was_begun(Step::Promote), "a run is stopped before its promote or not at all");
+        let (pair, id) = (scene.rules.name.clone(), run.id.clone());
+        if self.durable.request.is_some() {
+            self.void_request(scene, "the run was stopped");
+        }
+        self.journal(scene, Record::RunStopping { pair, run: id.clone(), why: why.into() });
+        scene.page(PageKind::Stopped, format!("run {id} stopped before the promote: {why}; A remains the active site"));
+        self.bring_back(scene);
+    }
+
+    fn bring_back(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let Phase::BringingBack { why } = &run.phase else { return };
+        let why = why.clone();
+        if run.running().any(|(step, ..)| !step.is_recheck()) {
+            return;
+        }
+        let owed = run.was_begun(Step::Quiesce) && !run.is_over(Step::MirrorBack);
+        if owed {
+            if self.may_bring_back(scene) {
+                self.begin(scene, Step::MirrorBack);
+            }
+            return;
+        }
+        let (pair, id) = (scene.rules.name.clone(), run.id.clone());
+        self.journal(scene, Record::RunEnded { pair, run: id.clone(), ending: Ending::Stopped { why: why.clone() } });
+        self.change_role(scene, Role::AtA);
+        // The episode is over for the human too: a new hold-down asks anew.
+        self.hold = None;
+        scene.notify(Notice::RunEnded { run: id, how: format!("stopped before the promote: {why}"), succeeded: false });
+    }
+
+    fn may_bring_back(&self, scene: &Scene<'_>) -> bool {
+        let now = scene.now();
+        let Some(run) = self.durable.open_run() else { return false };
+        let due = match run.entry(Step::MirrorBack).map(|entry| &entry.status) {
+            Some(StepStatus::Pending) => true,
+            Some(StepStatus::Waiting { until_ms, .. }) => now.boot_ms >= *until_ms,
+            _ => false,
+        };
+        due && self.durable.pause.is_none() && self.lease_gate(scene.rules, now).open
+    }
+
+    fn finish(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let (pair, id) = (scene.rules.name.clone(), run.id.clone());
+        self.journal(scene, Record::RunEnded { pair, run: id.clone(), ending: Ending::Succeeded });
+        self.change_role(scene, Role::AtB);
+        scene.notify(Notice::RunEnded { run: id, how: "B is the active site".into(), succeeded: true });
+    }
+
+    fn change_role(&mut self, scene: &mut Scene<'_>, role: Role) {
+        let (pair, epoch) = (scene.rules.name.clone(), self.durable.epoch + 1);
+        self.journal(scene, Record::RoleChanged { pair, role, epoch });
+        self.paged.clear();
+    }
+
+    /// A route whose `verify` has grown too old is verified again.
+    fn renew_verify(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let waiting = |e: &crate::StepEntry| {
+            matches!(e.step, Step::Route(_) | Step::RouteCheck)
+                && matches!(e.status, StepStatus::Pending | StepStatus::Waiting { .. })
+        };
+        let verified = matches!(run.entry(Step::Verify).map(|e| &e.status), Some(StepStatus::Done { .. }));
+        if verified && run.steps.iter().any(waiting) && !self.is_verified_freshly(scene, run) {
+            let (pair, run) = (scene.rules.name.clone(), run.id.clone());
+            self.journal(
+                scene,
+                Record::Retried {
+                    pair,
+                    run,
+                    step: Step::Verify,
+                    by: "understudy: verify is too old for the route".into(),
+                },
+            );
+        }
+    }
+}
+
+fn needs_fence(step: Step) -> bool {
+    matches!(step, Step::ConsistencyPoint | Step::Quiesce | Step::PromoteRecheck | Step::Promote)
+}
+
+/// A fence that could not be carried out is an unconfirmed one: nothing required waits for A (L1).
+fn fence_always_ends(result: StepResult) -> StepResult {
+    match result {
+        StepResult::Failed { message, .. } => StepResult::Done {
+            detail: format!("not confirmed: {message}"),
+            finding: Finding::Fence(FenceOutcome::Unconfirmed { why: message }),
+        },
+        done @ StepResult::Done { finding: Finding::Fence(_), .. } => done,
+        StepResult::Done { detail, .. } => StepResult::Done {
+            finding: Finding::Fence(FenceOutcome::Unconfirmed { why: "the fence step reported no outcome".into() }),
+            detail,
+        },
+    }
+}

@@ -1,0 +1,395 @@
+//! One pair: what was seen of it, what was decided, what is under way.
+
+use crate::doubt::Fitness;
+use crate::event::{Command, Event, Notice, PageKind};
+use crate::mirror::MirrorFacts;
+use crate::names::{PairId, Ticket};
+use crate::policy::{Mode, PairPolicy, Policy};
+use crate::reading::{Observation, Site};
+use crate::record::{DurablePair, Record, Role};
+use crate::signal::{Signal, fresh_ms};
+use crate::time::{Now, millis};
+use crate::verdict::Verdict;
+use crate::watch::{Assessment, Hold, MIN_ROUNDS, Signs, round_ms, verdict_at_a, verdict_at_b};
+
+/// One pair.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairState {
+    /// What outlives a restart.
+    pub durable: DurablePair,
+    /// What was seen.
+    pub signs: Signs,
+    /// What we believe of the active site.
+    pub verdict: Verdict,
+    /// Since when.
+    pub verdict_since: Now,
+    /// The hold-down that is running, or complete.
+    pub hold: Option<Hold>,
+    /// What B lacks to take over; none = not looked yet.
+    pub missing: Option<Vec<String>>,
+    /// Until when the lease is ours, in milliseconds of `Now::boot_ms`.
+    pub lease_until_ms: Option<u64>,
+    /// Who holds the lease, if not we.
+    pub lease_holder: Option<String>,
+    /// What was paged in this episode.
+    pub(crate) paged: Vec<PageKind>,
+    /// The hold-down for which a human said no.
+    pub(crate) denied: Option<Now>,
+    /// Whether the shadow ledger has an entry for this verdict.
+    pub(crate) shadowed: bool,
+    /// When the role changed last in the life of this process, in milliseconds of `Now::boot_ms`.
+    pub(crate) role_since_ms: u64,
+    /// Steps that were under way before a restart and are not sent again yet.
+    pub(crate) unsent: Vec<(crate::Step, u32)>,
+}
+
+/// What is at hand while one event is taken.
+pub(crate) struct Scene<'a> {
+    pub id: PairId,
+    pub rules: &'a PairPolicy,
+    pub policy: &'a Policy,
+    pub fitness: &'a Fitness,
+    /// When automatic failovers of any pair were decided.
+    pub automatic_wall_ms: &'a [i64],
+    pub now: Now,
+    pub out: &'a mut Vec<Command>,
+}
+
+impl Scene<'_> {
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Why we doubt ourselves, if we do.
+    pub fn doubt(&self) -> Option<String> {
+        self.fitness.doubt().map(|_| self.fitness.why(self.policy))
+    }
+
+    pub fn doubts(&self) -> bool {
+        self.fitness.doubt().is_some()
+    }
+
+    pub fn notify(&mut self, notice: Notice) {
+        self.out.push(Command::Notify { pair: Some(self.rules.name.clone()), notice });
+    }
+
+    pub fn page(&mut self, kind: PageKind, message: impl Into<String>) {
+        self.notify(Notice::Page { kind, message: message.into() });
+    }
+}
+
+impl PairState {
+    pub(crate) fn restore(rules: &PairPolicy, mut durable: DurablePair, now: Now) -> Self {
+        if let Some(run) = &mut durable.run {
+            run.rebase(now);
+        }
+        let unsent = durable.open_run().map(|run| run.running().map(|(step, attempt, _)| (step, attempt)).collect());
+        Self {
+            durable,
+            signs: Signs::new(rules, now),
+            verdict: Verdict::Suspect,
+            verdict_since: now,
+            hold: None,
+            missing: None,
+            lease_until_ms: None,
+            lease_holder: None,
+            paged: Vec::new(),
+            denied: None,
+            shadowed: false,
+            role_since_ms: now.boot_ms,
+            unsent: unsent.unwrap_or_default(),
+        }
+    }
+
+    /// The same pair under other rules.
+    pub(crate) fn under(mut self, before: &PairPolicy, rules: &PairPolicy, now: Now) -> Self {
+        if before.probes != rules.probes || before.witnesses != rules.witnesses {
+            self.signs = Signs::new(rules, now);
+            self.hold = None;
+        }
+        if rules.hold_down < before.hold_down || before.at_least != rules.at_least || before.of != rules.of {
+            self.hold = None;
+        }
+        self
+    }
+
+    /// Journals a record and takes it into what is durable: the one way to change that.
+    pub(crate) fn journal(&mut self, scene: &mut Scene<'_>, record: Record) {
+        self.durable.apply(&record, scene.now());
+        if matches!(record, Record::RoleChanged { .. }) {
+            self.role_since_ms = scene.now().boot_ms;
+        }
+        scene.out.push(Command::Journal(record));
+    }
+
+    /// What was under way goes on; a question that was open is void, since nobody watched meanwhile (S2).
+    pub(crate) fn resume(&mut self, scene: &mut Scene<'_>) {
+        if self.writes_at_all(scene.rules) {
+            scene.out.push(Command::HoldLease { pair: scene.id });
+        }
+        if self.durable.request.is_some() {
+            self.void_request(scene, "the agent was restarted before it was answered");
+        }
+    }
+
+    /// Whether this pair may ever write, so that it needs its lease: not in observe, but an open run goes on.
+    pub(crate) fn writes_at_all(&self, rules: &PairPolicy) -> bool {
+        rules.mode != Mode::Observe || self.durable.open_run().is_some()
+    }
+
+    pub(crate) fn take(&mut self, scene: &mut Scene<'_>, event: Event) {
+        match event {
+            Event::Read { probe, observation, .. } => self.read(scene, usize::from(probe), observation),
+            Event::MirrorRead { probe, started_ms, facts, .. } => {
+                self.read_mirror(scene, usize::from(probe), started_ms, facts)
+            }
+            Event::ClockCompared { error_ms, .. } => self.compare_clock(scene, error_ms),
+            Event::WitnessRead { witness, started_ms, report, .. } => {
+                if let Some(state) = self.signs.witnesses.get_mut(usize::from(witness)) {
+                    state.take(started_ms, report);
+                }
+            }
+            Event::Readiness { missing, .. } => self.missing = Some(missing),
+            Event::Lease { until_ms, holder, .. } => (self.lease_until_ms, self.lease_holder) = (until_ms, holder),
+            Event::StepNoted { run, step, key, value, ticket, .. } => self.note(scene, &run, step, key, value, ticket),
+            Event::StepEnded { run, step, attempt, result, .. } => self.step_ended(scene, &run, step, attempt, result),
+            Event::Ordered { by, order, ticket, .. } => {
+                // The order is judged by the state as it is now, not as it was at the last look.
+                self.evaluate(scene);
+                self.obey(scene, by, order, ticket);
+            }
+            Event::Tick | Event::SelfRead { .. } => {}
+        }
+        self.evaluate(scene);
+        self.act(scene);
+    }
+
+    /// Time went by.
+    pub(crate) fn settle(&mut self, scene: &mut Scene<'_>) {
+        let (now, rules) = (scene.now(), scene.rules);
+        for (n, probe) in rules.probes.iter().enumerate() {
+            if let Some((from, to)) = self.signs.signals[n].expire(fresh_ms(probe), now) {
+                self.tell_signal(scene, n, from, to);
+            }
+        }
+        for (witness, state) in rules.witnesses.iter().zip(&mut self.signs.witnesses) {
+            state.expire(millis(2 * witness.period + witness.timeout), now);
+        }
+        self.end_pause(scene);
+        self.evaluate(scene);
+        self.act(scene);
+    }
+
+    fn read(&mut self, scene: &mut Scene<'_>, probe: usize, seen: Observation) {
+        let Some(rules) = scene.rules.probes.get(probe) else { return };
+        let change = self.signs.signals[probe].take(rules.fall, rules.rise, seen, scene.now());
+        if let Some((from, to)) = change {
+            self.tell_signal(scene, probe, from, to);
+        }
+    }
+
+    fn tell_signal(&mut self, scene: &mut Scene<'_>, probe: usize, from: crate::Reading, to: crate::Reading) {
+        let (pair, probe) = (scene.rules.name.clone(), scene.rules.probes[probe].name.clone());
+        self.journal(scene, Record::Signal { pair, probe, from, to });
+    }
+
+    /// An advance of the primary's snapshots is life; no advance is nothing at all, and it never votes Down (S4).
+    fn read_mirror(&mut self, scene: &mut Scene<'_>, probe: usize, started_ms: u64, facts: MirrorFacts) {
+        if self.durable.role == Role::AtA {
+            for image in &facts.images {
+                let (Some(snapshot), Some(time_ms)) = (image.newest_complete, image.source_time_ms) else { continue };
+                if self.durable.times.is_news(&image.image, snapshot, time_ms) {
+                    let (pair, image) = (scene.rules.name.clone(), image.image.clone());
+                    self.journal(scene, Record::SourceTime { pair, image, snapshot, time_ms });
+                }
+            }
+        }
+        let advanced = self.signs.take_mirror(started_ms, facts);
+        let reading = if advanced { crate::Reading::Up } else { crate::Reading::Unknown(crate::Reason::NoAdvance) };
+        self.read(scene, probe, Observation { reading, started_ms, latency_ms: 0, detail: None });
+    }
+
+    /// The clock error is what was measured last while A lived; small changes are not worth a record.
+    fn compare_clock(&mut self, scene: &mut Scene<'_>, error_ms: u64) {
+        const WORTH_MS: u64 = 1000;
+        let known = self.durable.clock_error_ms;
+        let news = known.is_none_or(|known| error_ms > known || known - error_ms > WORTH_MS);
+        if news && self.durable.role == Role::AtA {
+            let pair = scene.rules.name.clone();
+            self.journal(scene, Record::ClockError { pair, error_ms });
+        }
+    }
+
+    fn end_pause(&mut self, scene: &mut Scene<'_>) {
+        let over =
+            self.durable.pause.as_ref().and_then(|p| p.until_wall_ms).is_some_and(|until| scene.now().wall_ms >= until);
+        if over {
+            let pair = scene.rules.name.clone();
+            self.journal(scene, Record::Resumed { pair, by: None });
+        }
+    }
+
+    /// Which place counts as the active one: what has to live.
+    #[must_use]
+    pub fn active_site(&self) -> Site {
+        match self.durable.role {
+            Role::AtA | Role::Moving { .. } => Site::A,
+            Role::AtB => Site::B,
+        }
+    }
+
+    /// Brings hold-down and verdict up to date with the signals.
+    fn evaluate(&mut self, scene: &mut Scene<'_>) {
+        let now = scene.now();
+        let seen = self.signs.assess(scene.rules, self.active_site(), now);
+        self.advance_hold(scene, &seen);
+        let verdict = if scene.doubts() {
+            Verdict::Blind
+        } else if self.active_site() == Site::B {
+            verdict_at_b(&seen)
+        } else {
+            verdict_at_a(&seen, self.hold_is_complete(scene.rules, &seen, now))
+        };
+        if verdict == Verdict::Up && !self.durable.seen_alive {
+            let pair = scene.rules.name.clone();
+            self.journal(scene, Record::SeenAlive { pair });
+        }
+        if verdict != self.verdict {
+            self.change_verdict(scene, verdict, &seen);
+        }
+        if self.active_site() == Site::B {
+            self.watch_for_return(scene);
+        }
+    }
+
+    /// Hold-down is continuous, witnessed time: whatever breaks the quorum ends it (S5).
+    fn advance_hold(&mut self, scene: &mut Scene<'_>, seen: &Assessment) {
+        let now = scene.now();
+        let Some(hold) = &mut self.hold else {
+            let may_begin = seen.quorum_down && !seen.flapping && !scene.doubts();
+            if may_begin && self.active_site() == Site::A {
+                self.hold = Some(Hold { since: now, rounds: 0, next_round_ms: now.boot_ms + round_ms(scene.rules) });
+                let pair = scene.rules.name.clone();
+                self.journal(scene, Record::HoldDownBegan { pair });
+            }
+            return;
+        };
+        let cause = if let Some(doubt) = scene.doubt() {
+            Some(format!("we doubt ourselves: {doubt}"))
+        } else if self.durable.role == Role::AtB {
+            Some("B is the active site now".into())
+        } else if seen.life_ms.is_some_and(|at| at > hold.since.boot_ms) {
+            self.signs.life_source(scene.rules).map(|(what, _)| format!("{what} saw A alive"))
+        } else if seen.flapping {
+            Some("a signal is flapping".into())
+        } else if !seen.quorum_down {
+            Some("the quorum is no longer Down, or can not be witnessed".into())
+        } else {
+            None
+        };
+        if let Some(cause) = cause {
+            self.hold = None;
+            let pair = scene.rules.name.clone();
+            self.journal(scene, Record::HoldDownBroken { pair, cause });
+        } else if now.boot_ms >= hold.next_round_ms {
+            hold.rounds = hold.rounds.saturating_add(1);
+            hold.next_round_ms = now.boot_ms + round_ms(scene.rules);
+            let (number, held_ms) = (hold.rounds, millis(now.since(hold.since.boot_ms)));
+            // Once the verdict stands, further rounds are no news.
+            if self.verdict != Verdict::SiteDown {
+                let pair = scene.rules.name.clone();
+                self.journal(scene, Record::Round { pair, number, held_ms });
+            }
+        }
+    }
+
+    fn hold_is_complete(&self, rules: &PairPolicy, seen: &Assessment, now: Now) -> bool {
+        let vetoed = seen.life_ms.is_some_and(|at| now.since(at) < rules.veto_within);
+        self.hold.is_some_and(|hold| {
+            now.since(hold.since.boot_ms) >= rules.hold_down && hold.rounds >= MIN_ROUNDS && !vetoed
+        })
+    }
+
+    fn change_verdict(&mut self, scene: &mut Scene<'_>, to: Verdict, seen: &Assessment) {
+        let from = std::mem::replace(&mut self.verdict, to);
+        self.verdict_since = scene.now();
+        self.shadowed = false;
+        let cause = self.cause(scene, to, seen);
+        let pair = scene.rules.name.clone();
+        self.journal(scene, Record::Verdict { pair, from, to, cause: cause.clone() });
+        scene.notify(Notice::VerdictChanged { from, to, cause: cause.clone() });
+        match to {
+            Verdict::Up => self.paged.clear(),
+            Verdict::ServiceDown if self.active_site() == Site::B => {
+                self.page_once(scene, PageKind::StandbyDown, format!("Nexus at B is down while B is active: {cause}"));
+            }
+            Verdict::ServiceDown => {
+                let advice = "its site lives, so nothing is forced: mend it there, or plan a switchover";
+                self.page_once(scene, PageKind::ServiceDown, format!("Nexus at A is down: {cause}; {advice}"));
+            }
+            Verdict::StorageDown => {
+                let advice = format!(
+                    "`understudy failover {} --force --reason …` would use A's living API as its fence",
+                    scene.rules.name
+                );
+                self.page_once(scene, PageKind::StorageDown, format!("A's Ceph is down: {cause}; {advice}"));
+            }
+            Verdict::SiteDown | Verdict::Suspect | Verdict::Blind => {}
+        }
+    }
+
+    fn cause(&self, scene: &Scene<'_>, to: Verdict, seen: &Assessment) -> String {
+        if to == Verdict::Blind {
+            return scene.doubt().unwrap_or_default();
+        }
+        if to == Verdict::SiteDown {
+            return "quorum Down, no sign of life, hold-down complete".into();
+        }
+        if seen.flapping {
+            return "a signal is flapping".into();
+        }
+        let site = self.active_site();
+        let bad = self.signs.voters(scene.rules, site).filter(|(_, s)| !s.state.is_up());
+        let named: Vec<String> = bad.map(|(probe, signal)| format!("{} is {}", probe.name, signal.state)).collect();
+        if named.is_empty() { "every probe is Up".into() } else { named.join(", ") }
+    }
+
+    pub(crate) fn page_once(&mut self, scene: &mut Scene<'_>, kind: PageKind, message: impl Into<String>) {
+        if !self.paged.contains(&kind) {
+            self.paged.push(kind);
+            scene.page(kind, message);
+        }
+    }
+
+    /// B is active. A that serves again is told, and nothing else: no write ever makes it the active site by itself (S12).
+    fn watch_for_return(&mut self, scene: &mut Scene<'_>) {
+        if self.durable.return_told {
+            return;
+        }
+        let since_ms = self.role_since_ms;
+        let serving = |(probe, signal): (&crate::ProbePolicy, &Signal)| {
+            let up = signal.state.is_up() && signal.last.is_up() && signal.read_since(since_ms);
+            (up && probe.domain == crate::Domain::Service).then(|| probe.name.clone())
+        };
+        let Some(name) = self.signs.voters(scene.rules, Site::A).find_map(serving) else { return };
+        let seen = format!("probe {name} finds the old primary serving");
+        let pair = scene.rules.name.clone();
+        self.journal(scene, Record::OldPrimaryReturned { pair, seen: seen.clone() });
+        let advice = "two sites may take writes: keep users away from A, stop its Nexus; the route stays at B";
+        scene.page(PageKind::OldPrimaryReturned, format!("{seen}; {advice}"));
+    }
+
+    /// Whatever the state asks for now.
+    fn act(&mut self, scene: &mut Scene<'_>) {
+        self.tend_request(scene);
+        if self.durable.open_run().is_some() {
+            self.drive(scene);
+        } else {
+            self.decide(scene);
+        }
+    }
+
+    pub(crate) fn ack(scene: &mut Scene<'_>, ticket: Ticket, go_on: bool) {
+        scene.out.push(Command::Ack { ticket, go_on });
+    }
+}
