@@ -7,6 +7,8 @@
 mod context;
 mod error;
 pub mod process;
+mod run;
 
-pub use context::{Context, Gatekeeper, Permit};
+pub use context::{Context, Gatekeeper, Later, Permit};
 pub use error::StepError;
+pub use run::{StepDone, run};

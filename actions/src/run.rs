@@ -1,0 +1,62 @@
+//! Leads an order to its step.
+
+use understudy_core::{Finding, Step, StepResult};
+
+use crate::{Context, StepError};
+
+/// What a step that came about has to say. It was read back from the world.
+#[derive(Debug, Default)]
+pub struct StepDone {
+    /// For the report.
+    pub detail: String,
+    /// For other steps.
+    pub finding: Finding,
+}
+
+impl StepDone {
+    /// Nothing but a sentence for the report.
+    pub fn saying(detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), finding: Finding::Nothing }
+    }
+
+    /// A sentence for the report, and what other steps need.
+    pub fn finding(detail: impl Into<String>, finding: Finding) -> Self {
+        Self { detail: detail.into(), finding }
+    }
+}
+
+impl From<StepDone> for StepResult {
+    fn from(done: StepDone) -> Self {
+        StepResult::Done { detail: done.detail, finding: done.finding }
+    }
+}
+
+/// Carries out one try of a step. Each step reads the world before it writes, so that a step done already is done.
+pub async fn run(ctx: Context) -> StepResult {
+    match dispatch(&ctx).await {
+        Ok(done) => done.into(),
+        Err(error) => error.into_result(),
+    }
+}
+
+async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
+    match ctx.order.step {
+        Step::Recheck | Step::PromoteRecheck => {
+            Err(StepError::permanent(format!("{} is the core's own step: nothing was done", ctx.order.step)))
+        }
+        // The agent writes the report from the journal; nothing outside changes.
+        Step::Report => Ok(StepDone::saying("")),
+        Step::Fence
+        | Step::ConsistencyPoint
+        | Step::Quiesce
+        | Step::Restore
+        | Step::Bound
+        | Step::Promote
+        | Step::UndoPoint
+        | Step::Deploy
+        | Step::Verify
+        | Step::Route(_)
+        | Step::RouteCheck
+        | Step::MirrorBack => Err(StepError::permanent(format!("this build has no step {}", ctx.order.step))),
+    }
+}
