@@ -35,11 +35,26 @@ pub struct ImageFacts {
 }
 
 /// Source times of the primary's snapshots, written down while A lives: afterwards nobody can tell them.
+///
+/// Written as lists of pairs: serde reads a map with numbers as keys back only where no tagged enum is around it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<ImageName, Vec<(u64, i64)>>", into = "BTreeMap<ImageName, Vec<(u64, i64)>>")]
 pub struct SourceTimes(pub BTreeMap<ImageName, BTreeMap<u64, i64>>);
 
 /// How many snapshots' times are kept for each image. A promote leaves the newest complete one or the one before it.
 const KEPT: usize = 16;
+
+impl From<BTreeMap<ImageName, Vec<(u64, i64)>>> for SourceTimes {
+    fn from(lists: BTreeMap<ImageName, Vec<(u64, i64)>>) -> Self {
+        Self(lists.into_iter().map(|(image, times)| (image, times.into_iter().collect())).collect())
+    }
+}
+
+impl From<SourceTimes> for BTreeMap<ImageName, Vec<(u64, i64)>> {
+    fn from(times: SourceTimes) -> Self {
+        times.0.into_iter().map(|(image, times)| (image, times.into_iter().collect())).collect()
+    }
+}
 
 impl SourceTimes {
     /// Whether `time_ms` would be news for this snapshot.

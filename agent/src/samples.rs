@@ -1,0 +1,215 @@
+//! Records for tests: one of every kind.
+
+use std::collections::BTreeMap;
+
+use understudy_core::*;
+
+/// The pair that every sample speaks of.
+pub fn pair() -> PairName {
+    "nexus".into()
+}
+
+/// The run that every sample speaks of.
+pub fn run_id() -> RunId {
+    "nexus-1-failover".into()
+}
+
+/// `ms` after the machine's boot.
+pub fn at(ms: u64) -> Now {
+    Now { boot_ms: ms, wall_ms: 1_700_000_000_000 + i64::try_from(ms).unwrap(), boot_id: 1 }
+}
+
+pub fn started() -> Record {
+    Record::Started { version: "0.1.0".into(), config_digest: "d1".into() }
+}
+
+pub fn snapshot() -> Record {
+    let mut durable = DurablePair { run: Some(run()), request: Some(request()), ..DurablePair::default() };
+    durable.times.learn(&"pool/image".into(), 7, 1_700_000_000_000);
+    Record::Snapshot { pairs: BTreeMap::from([(pair(), durable)]) }
+}
+
+pub fn signal(probe: &str) -> Record {
+    Record::Signal { pair: pair(), probe: probe.into(), from: Reading::Up, to: Reading::Down(Reason::Refused) }
+}
+
+pub fn verdict() -> Record {
+    let cause = "web is Down(refused)".to_owned();
+    Record::Verdict { pair: pair(), from: Verdict::Up, to: Verdict::Suspect, cause }
+}
+
+pub fn evidence() -> Evidence {
+    Evidence {
+        verdict: Verdict::SiteDown,
+        down_since_wall_ms: 1_700_000_000_000,
+        signals: vec![SignalEvidence {
+            name: "web".into(),
+            state: Reading::Down(Reason::Refused),
+            since_wall_ms: 1_700_000_000_000,
+        }],
+        points: vec![point()],
+        config_digest: "d1".into(),
+    }
+}
+
+fn point() -> ImagePoint {
+    ImagePoint {
+        image: "pool/image".into(),
+        newest_complete: Some(7),
+        mid_sync: false,
+        snapshot: Some(7),
+        source_time_ms: Some(1_700_000_000_000),
+    }
+}
+
+pub fn request() -> Request {
+    Request {
+        id: "nexus-1".into(),
+        pair: pair(),
+        question: Question::Failover,
+        evidence: evidence(),
+        asked: at(100),
+        expires_ms: 900_100,
+        expires_wall_ms: 1_700_000_900_100,
+        bound: LossBound::AtMost(60_000),
+        bound_at_expiry: LossBound::AtMost(960_000),
+        needs_loss_consent: false,
+        escalated: false,
+    }
+}
+
+pub fn approved() -> Record {
+    let answer = Answer::Approved { accept_unfenced: Some("power is off".into()), accept_loss_ms: None };
+    Record::Answered { pair: pair(), request: "nexus-1".into(), by: "uid 1000".into(), answer }
+}
+
+/// The steps of the samples' run.
+pub fn steps() -> Vec<Step> {
+    use Step::*;
+    vec![
+        Recheck,
+        Fence,
+        ConsistencyPoint,
+        Quiesce,
+        Restore,
+        Bound,
+        PromoteRecheck,
+        Promote,
+        UndoPoint,
+        MirrorBack,
+        Deploy,
+        Verify,
+        Route(0),
+        RouteCheck,
+        Report,
+    ]
+}
+
+pub fn run() -> Run {
+    let entry = |step| StepEntry { step, began: None, status: StepStatus::Pending };
+    Run {
+        id: run_id(),
+        epoch: 1,
+        authority: Authority::Approved { request: "nexus-1".into(), by: "uid 1000".into() },
+        evidence: evidence(),
+        started: at(200),
+        accepted: LossBound::AtMost(960_000),
+        writeback_ms: 35_000,
+        steps: steps().into_iter().map(entry).collect(),
+        phase: Phase::Forward,
+        fence: None,
+        unfenced: None,
+        points: vec![],
+        bound: None,
+        nonce: None,
+        notes: BTreeMap::from([("promote/pid".to_owned(), "4711".to_owned())]),
+        recheck_since_ms: None,
+    }
+}
+
+pub fn run_started() -> Record {
+    Record::RunStarted { pair: pair(), run: Box::new(run()) }
+}
+
+pub fn intent(step: Step, attempt: u32) -> Record {
+    Record::Intent { pair: pair(), run: run_id(), step, attempt, key: format!("nexus-1-failover/{step}") }
+}
+
+pub fn done(step: Step, attempt: u32, finding: Finding) -> Record {
+    let result = StepResult::Done { detail: format!("{step} was read back"), finding };
+    Record::Outcome { pair: pair(), run: run_id(), step, attempt, result, again_ms: None }
+}
+
+pub fn failed(step: Step, attempt: u32, again_ms: Option<u64>) -> Record {
+    let result = StepResult::Failed { failure: Failure::Transient, message: format!("{step} was refused") };
+    Record::Outcome { pair: pair(), run: run_id(), step, attempt, result, again_ms }
+}
+
+pub fn mirror_facts() -> MirrorFacts {
+    MirrorFacts {
+        images: vec![ImageFacts {
+            image: "pool/image".into(),
+            primary: false,
+            newest_complete: Some(7),
+            syncing: None,
+            progress: Some((10, 10)),
+            source_time_ms: Some(1_700_000_000_000),
+            orphan: false,
+        }],
+    }
+}
+
+/// One record of every kind, in no meaningful order.
+pub fn every_kind() -> Vec<Record> {
+    let gate = GateState { gate: Gate::Rpo, open: true, value: "60.0 s of 15m".into() };
+    let pause = Pause { by: "uid 1000".into(), reason: "upgrade".into(), until_wall_ms: Some(1_700_000_000_000) };
+    vec![
+        started(),
+        snapshot(),
+        Record::SelfCheck { check: "own-api".into(), from: Reading::Up, to: Reading::Unknown(Reason::Stale) },
+        Record::Doubt { why: Some("stalled for 3 s".into()) },
+        signal("web"),
+        verdict(),
+        Record::HoldDownBegan { pair: pair() },
+        Record::Round { pair: pair(), number: 1, held_ms: 5000 },
+        Record::HoldDownBroken { pair: pair(), cause: "web is Up".into() },
+        Record::Shadow { pair: pair(), would_act: false, decided_by: Some("witness".into()) },
+        Record::Gates { pair: pair(), at: Step::PromoteRecheck, gates: vec![gate] },
+        Record::Requested { request: Box::new(request()) },
+        Record::Escalated { pair: pair(), request: "nexus-1".into() },
+        approved(),
+        Record::Voided { pair: pair(), request: "nexus-1".into(), why: "web is Up".into() },
+        Record::Refused { pair: pair(), by: "uid 7".into(), order: "approve".into(), why: "expired".into() },
+        run_started(),
+        intent(Step::Route(0), 1),
+        Record::Noted { pair: pair(), run: run_id(), step: Step::Promote, key: "pid".into(), value: "4711".into() },
+        done(Step::ConsistencyPoint, 1, Finding::Mirror(mirror_facts())),
+        failed(Step::Deploy, 1, Some(5000)),
+        Record::Stuck { pair: pair(), run: run_id(), step: Step::Deploy, message: "not ready".into() },
+        Record::Retried { pair: pair(), run: run_id(), step: Step::Deploy, by: "uid 1000".into() },
+        Record::Skipped {
+            pair: pair(),
+            run: run_id(),
+            step: Step::Deploy,
+            by: "uid 1000".into(),
+            reason: "done by hand".into(),
+        },
+        Record::UnfencedAccepted {
+            pair: pair(),
+            run: run_id(),
+            consent: Consent { by: "uid 1000".into(), reason: "power is off".into() },
+        },
+        Record::RunStopping { pair: pair(), run: run_id(), why: "A lives".into() },
+        Record::RunEnded { pair: pair(), run: run_id(), ending: Ending::Succeeded },
+        Record::RoleChanged { pair: pair(), role: Role::Moving { run: run_id() }, epoch: 1 },
+        Record::Paused { pair: pair(), pause },
+        Record::Resumed { pair: pair(), by: None },
+        Record::Blocked { pair: pair(), until_wall_ms: 1_700_000_000_000 },
+        Record::Unblocked { pair: pair(), by: "uid 1000".into() },
+        Record::SourceTime { pair: pair(), image: "pool/image".into(), snapshot: 7, time_ms: 1_700_000_000_000 },
+        Record::ClockError { pair: pair(), error_ms: 20 },
+        Record::SeenAlive { pair: pair() },
+        Record::OldPrimaryReturned { pair: pair(), seen: "web is Up".into() },
+        Record::Recording { segment: "recording-000001.jsonl".into(), sha256: "00".into() },
+    ]
+}
