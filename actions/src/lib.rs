@@ -6,9 +6,19 @@
 
 mod context;
 mod error;
+pub mod hook;
+pub mod http_client;
+mod looks;
 pub mod process;
+pub mod route_webhook;
 mod run;
+mod template;
+pub mod webhook;
 
 pub use context::{Context, Gatekeeper, Later, Permit};
 pub use error::StepError;
 pub use run::{StepDone, run};
+pub use template::{UnknownVariable, VARIABLES, Words, fill, unknown_variable};
+
+#[cfg(test)]
+mod testing;

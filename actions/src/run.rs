@@ -1,8 +1,9 @@
 //! Leads an order to its step.
 
+use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
-use crate::{Context, StepError};
+use crate::{Context, StepError, route_webhook};
 
 /// What a step that came about has to say. It was read back from the world.
 #[derive(Debug, Default)]
@@ -44,6 +45,7 @@ async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
         Step::Recheck | Step::PromoteRecheck => {
             Err(StepError::permanent(format!("{} is the core's own step: nothing was done", ctx.order.step)))
         }
+        Step::Route(number) => route(ctx, number).await,
         // The agent writes the report from the journal; nothing outside changes.
         Step::Report => Ok(StepDone::saying("")),
         Step::Fence
@@ -55,8 +57,17 @@ async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
         | Step::UndoPoint
         | Step::Deploy
         | Step::Verify
-        | Step::Route(_)
         | Step::RouteCheck
         | Step::MirrorBack => Err(StepError::permanent(format!("this build has no step {}", ctx.order.step))),
+    }
+}
+
+async fn route(ctx: &Context, number: u8) -> Result<StepDone, StepError> {
+    match ctx.pair.route.get(usize::from(number)) {
+        Some(RouteTarget::Webhook(target)) => route_webhook::run(ctx, target).await,
+        Some(RouteTarget::DnsUpdate(_)) => Err(StepError::permanent("this build has no DNS updates")),
+        None => Err(StepError::permanent(format!(
+            "the settings have no route {number} any more: put it back, then retry, or skip the step"
+        ))),
     }
 }
