@@ -5,6 +5,7 @@
 
 mod connect_to;
 mod duration;
+pub mod rbd;
 mod secret;
 mod settings;
 
