@@ -226,7 +226,7 @@ impl PairState {
             return true;
         }
         let heard = |w: &crate::watch::WitnessState| {
-            w.last_started_ms.is_some_and(|at| at >= asked_ms) && w.down_since_ms.is_some()
+            w.last_started_ms.is_some_and(|at| at > asked_ms) && w.down_since_ms.is_some()
         };
         let named = scene.rules.witnesses.iter().zip(&self.signs.witnesses);
         named.filter(|(w, _)| w.kind == crate::WitnessKind::ThirdSite).any(|(_, state)| heard(state))

@@ -91,10 +91,10 @@ impl Signal {
         self.become_(Reading::Unknown(Reason::Stale), now)
     }
 
-    /// Whether there is a reading that began at or after `since_ms`.
+    /// Whether there is a reading that began after `since_ms`. One of the same millisecond may have begun before.
     #[must_use]
     pub fn read_since(&self, since_ms: u64) -> bool {
-        self.last_started_ms.is_some_and(|at| at >= since_ms)
+        self.last_started_ms.is_some_and(|at| at > since_ms)
     }
 
     /// Whether the signal changes its mind too often to be acted on.

@@ -99,6 +99,11 @@ pub(crate) struct Assessment {
     pub flapping: bool,
     /// The last sign of life of A: when.
     pub life_ms: Option<u64>,
+    /// The service is not well, and the control plane or the storage was read Up *since*: domains of a dying site fall one
+    /// after the other, and the first of them must not be taken for the only one.
+    pub service_alone: bool,
+    /// The same for the storage beside the control plane.
+    pub storage_alone: bool,
 }
 
 /// The signs of the pair, without what is durable.
@@ -148,7 +153,17 @@ impl Signs {
             quorum_down: down >= usize::from(policy.at_least.max(1)),
             flapping: self.voters(policy, site).any(|(_, signal)| signal.is_flapping(&policy.flap, now)),
             life_ms: self.life_ms(policy),
+            service_alone: self.fell_alone(policy, site, Domain::Service, &[Domain::ControlPlane, Domain::Storage]),
+            storage_alone: self.fell_alone(policy, site, Domain::Storage, &[Domain::ControlPlane]),
         }
+    }
+
+    /// Whether one of `others` was read Up after the last voter of `domain` that is Down fell.
+    fn fell_alone(&self, policy: &PairPolicy, site: Site, domain: Domain, others: &[Domain]) -> bool {
+        let down = self.voters(policy, site).filter(|(p, s)| p.domain == domain && s.state.is_down());
+        let Some(fell_ms) = down.map(|(_, s)| s.since.boot_ms).max() else { return false };
+        let mut alive = self.voters(policy, site).filter(|(p, _)| others.contains(&p.domain));
+        alive.any(|(_, s)| s.state.is_up() && s.last.is_up() && s.read_since(fell_ms))
     }
 
     fn domain(&self, policy: &PairPolicy, site: Site, domain: Domain) -> DomainState {
@@ -224,15 +239,14 @@ pub(crate) fn round_ms(policy: &PairPolicy) -> u64 {
 
 /// The verdict on A while A is the active place. `complete` = the hold-down is over and nothing vetoes.
 pub(crate) fn verdict_at_a(seen: &Assessment, complete: bool) -> Verdict {
-    let [service, control_plane, storage] = seen.domains;
-    let alive = control_plane == DomainState::Up || storage == DomainState::Up;
+    let [service, _, storage] = seen.domains;
     if complete {
         Verdict::SiteDown
     } else if seen.flapping {
         Verdict::Suspect
-    } else if storage == DomainState::Down && control_plane == DomainState::Up {
+    } else if storage == DomainState::Down && seen.storage_alone {
         Verdict::StorageDown
-    } else if matches!(service, DomainState::Down | DomainState::Partly) && alive {
+    } else if matches!(service, DomainState::Down | DomainState::Partly) && seen.service_alone {
         Verdict::ServiceDown
     } else {
         up_or_suspect(seen)

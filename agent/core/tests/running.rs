@@ -1,0 +1,536 @@
+//! A run and its orders: S2 (recheck), S6–S10, S12, L1, L2.
+
+mod common;
+
+use common::*;
+use understudy_core::*;
+
+fn ending(world: &World) -> Option<Ending> {
+    match world.run_state().phase {
+        Phase::Ended { ending, .. } => Some(ending),
+        Phase::Forward | Phase::BringingBack { .. } => None,
+    }
+}
+
+fn is_running(world: &World, step: Step) -> bool {
+    matches!(world.status(step), StepStatus::Running { .. })
+}
+
+fn is_stuck(world: &World, step: Step) -> bool {
+    matches!(world.status(step), StepStatus::Stuck { .. })
+}
+
+/// Every prefix of a run, as far as its journal got.
+fn prefixes(world: &World) -> impl Iterator<Item = &[(Now, Record)]> {
+    (0..=world.journal.len()).map(|n| &world.journal[..n])
+}
+
+#[test]
+fn every_effect_has_an_intent_before_it() {
+    let mut world = World::failing_over(policy());
+    world.play_until(None);
+
+    let mut intents = 0;
+    for command in &world.sent {
+        match command {
+            Command::Journal(Record::Intent { step, .. }) if !step.is_recheck() => intents += 1,
+            Command::RunStep { .. } => intents -= 1,
+            _ => {}
+        }
+        assert!(intents >= 0, "an effect came before its intent");
+    }
+}
+
+#[test]
+fn life_between_fence_and_promote_stops_the_run_and_brings_the_mirror_back() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Quiesce));
+
+    world.sees.api = Reading::Up;
+    world.second();
+    world.play_until(None);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+    assert_eq!(world.status(Step::Promote), StepStatus::Pending);
+    assert!(matches!(world.status(Step::MirrorBack), StepStatus::Done { .. }));
+    assert_eq!(world.durable().role, Role::AtA);
+    assert!(world.pages().contains(&PageKind::Stopped));
+}
+
+#[test]
+fn blindness_at_the_point_of_no_return_stops_the_run() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Quiesce));
+
+    world.fit = DOWN;
+    world.second();
+    world.play_until(None);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+}
+
+#[test]
+fn the_promote_waits_for_readings_made_after_the_quiesce() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Bound));
+
+    world.done(Step::Bound);
+
+    assert!(is_running(&world, Step::PromoteRecheck));
+    assert_eq!(world.status(Step::Promote), StepStatus::Pending);
+    world.second();
+    assert!(is_running(&world, Step::Promote));
+}
+
+#[test]
+fn an_unconfirmed_fence_without_anybodys_word_stops_and_asks_again() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let request = world.request().expect("it is open").id;
+    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
+    world.second();
+    world.done(Step::Fence);
+
+    let request = world.request().expect("it is asked again");
+    assert_eq!(request.question, Question::Unfenced);
+    assert_eq!(world.status(Step::ConsistencyPoint), StepStatus::Pending);
+    let plain = Order::Approve { request: request.id.clone(), accept_unfenced: None, accept_loss_ms: None };
+    assert!(world.order(plain).is_err());
+    let accepted =
+        Order::Approve { request: request.id, accept_unfenced: Some("power is off".into()), accept_loss_ms: None };
+    world.order(accepted).expect("it names the reason");
+
+    assert!(is_running(&world, Step::ConsistencyPoint));
+}
+
+#[test]
+fn an_unconfirmed_fence_that_nobody_accepts_in_time_ends_the_run() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let request = world.request().expect("it is open").id;
+    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
+    world.second();
+    world.done(Step::Fence);
+    world.done(Step::Restore);
+    world.done(Step::Bound);
+
+    world.run(130);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+    assert_eq!(world.status(Step::Quiesce), StepStatus::Pending);
+    assert_eq!(world.status(Step::MirrorBack), StepStatus::Pending, "what was not quiesced is not brought back");
+}
+
+#[test]
+fn a_third_site_witness_is_word_enough_for_an_unconfirmed_fence() {
+    let mut auto = policy();
+    auto.pairs[0].mode = Mode::Auto;
+    let mut world = World::healthy(auto);
+    (world.sees, world.witness) = (DEAD, Says::Down);
+    world.run(30);
+
+    world.done(Step::Fence);
+
+    assert!(is_running(&world, Step::ConsistencyPoint));
+    assert!(world.request().is_none());
+}
+
+#[test]
+fn a_fence_that_fails_is_an_unconfirmed_fence() {
+    let mut world = World::failing_over(policy());
+
+    world.fail(Step::Fence, Failure::Transient);
+
+    assert!(matches!(world.run_state().fence, Some(FenceOutcome::Unconfirmed { .. })));
+    assert!(is_running(&world, Step::ConsistencyPoint), "the approval had accepted it");
+}
+
+#[test]
+fn a_loss_greater_than_accepted_stops_the_run_before_the_quiesce() {
+    let mut world = World::failing_over(policy());
+    world.done(Step::Fence);
+
+    // By now another sync is under way, and the snapshot before the newest one is not known to us.
+    world.syncing = Some(11);
+    world.done(Step::ConsistencyPoint);
+    world.play_until(None);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { why }) if why.contains("loss bound")));
+    assert_eq!(world.status(Step::Quiesce), StepStatus::Pending);
+}
+
+#[test]
+fn a_confirmed_fence_ends_the_loss_window() {
+    let mut world = World::failing_over(policy());
+    let at_wall_ms = world.now.wall_ms - 10_000;
+    let finding = Finding::Fence(FenceOutcome::Confirmed { how: "power is off".into(), at_wall_ms });
+    world.end(Step::Fence, 1, StepResult::Done { detail: "fenced".into(), finding });
+
+    world.done(Step::ConsistencyPoint);
+
+    let Some(LossBound::AtMost(bound)) = world.run_state().bound else { panic!("the bound is known") };
+    assert_eq!(bound, u64::try_from(at_wall_ms - 1_800_000_000_000).expect("time goes on") + 35_500);
+}
+
+#[test]
+fn force_skips_the_verdict_but_a_living_api_must_confirm_the_fence() {
+    let mut world = World::healthy(policy());
+    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };
+    world.run(20);
+    let plain = Order::Failover { force: false, reason: "now".into(), accept_unfenced: None, accept_loss_ms: None };
+    assert!(world.order(plain).is_err());
+    let accept_unfenced = Some("never mind".to_owned());
+    let force = Order::Failover { force: true, reason: "Ceph is gone".into(), accept_unfenced, accept_loss_ms: None };
+    world.order(force).expect("force skips the verdict");
+    world.second();
+
+    world.done(Step::Fence);
+    world.play_until(None);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { why }) if why.contains("living A")));
+}
+
+#[test]
+fn force_goes_on_when_a_living_a_confirms_the_fence() {
+    let mut world = World::healthy(policy());
+    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };
+    world.run(20);
+    let force =
+        Order::Failover { force: true, reason: "Ceph is gone".into(), accept_unfenced: None, accept_loss_ms: None };
+    world.order(force).expect("force skips the verdict");
+    world.second();
+    let at_wall_ms = world.now.wall_ms;
+    let finding = Finding::Fence(FenceOutcome::Confirmed { how: "no pod, no attachment".into(), at_wall_ms });
+    world.end(Step::Fence, 1, StepResult::Done { detail: "fenced".into(), finding });
+
+    world.play_until(None);
+
+    assert_eq!(ending(&world), Some(Ending::Succeeded));
+}
+
+#[test]
+fn a_promote_is_never_repeated_by_itself() {
+    for failure in [Failure::Transient, Failure::Unknown, Failure::Permanent] {
+        let mut world = World::failing_over(policy());
+        world.play_until(Some(Step::Promote));
+        world.fail(Step::Promote, failure);
+
+        world.run(20);
+
+        assert!(is_stuck(&world, Step::Promote));
+        assert_eq!(world.orders().iter().filter(|o| o.step == Step::Promote).count(), 1);
+        assert!(world.pages().contains(&PageKind::Stuck));
+    }
+}
+
+#[test]
+fn an_overdue_promote_is_stuck_and_paged_and_its_late_end_waits_for_a_human() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.run(31);
+    assert!(is_stuck(&world, Step::Promote));
+    assert!(world.pages().contains(&PageKind::Stuck));
+
+    world.end(Step::Promote, 1, StepResult::Done { detail: "promoted".into(), finding: Finding::Nothing });
+    assert!(is_stuck(&world, Step::Promote));
+    let run = world.run_state().id;
+    world.order(Order::Retry { run, step: None }).expect("it is stuck");
+    world.second();
+
+    let order = world.orders().pop().expect("it is run again");
+    assert_eq!((order.step, order.attempt, order.resumed), (Step::Promote, 2, true));
+}
+
+#[test]
+fn a_step_is_tried_a_bounded_number_of_times_and_reads_the_world_from_the_second_on() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Deploy));
+
+    for _ in 0..3 {
+        world.fail(Step::Deploy, Failure::Unknown);
+        world.run(10);
+    }
+
+    let tries: Vec<_> = world.orders().into_iter().filter(|o| o.step == Step::Deploy).collect();
+    assert_eq!(tries.iter().map(|o| o.resumed).collect::<Vec<_>>(), [false, true, true]);
+    assert!(tries.iter().all(|o| o.key == tries[0].key));
+    assert!(is_stuck(&world, Step::Deploy));
+}
+
+#[test]
+fn a_stuck_step_stops_its_successors_and_the_run_does_not_report_success() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Verify));
+
+    world.fail(Step::Verify, Failure::Permanent);
+    world.run(300);
+
+    assert_eq!(world.status(Step::Route(0)), StepStatus::Pending);
+    assert_eq!(ending(&world), None);
+    assert!(matches!(world.durable().role, Role::Moving { .. }));
+}
+
+#[test]
+fn what_safety_rests_on_can_not_be_skipped_and_the_rest_only_when_stuck() {
+    let mut world = World::failing_over(policy());
+    let run = world.run_state().id;
+    let skip = |step| Order::Skip { run: run.clone(), step, reason: "I say so".into() };
+    for step in [
+        Step::Recheck,
+        Step::Fence,
+        Step::ConsistencyPoint,
+        Step::Quiesce,
+        Step::Bound,
+        Step::PromoteRecheck,
+        Step::Promote,
+        Step::Verify,
+    ] {
+        assert!(world.order(skip(step)).is_err(), "{step}");
+    }
+    world.play_until(Some(Step::UndoPoint));
+    assert!(world.order(skip(Step::UndoPoint)).is_err(), "it is under way");
+    world.fail(Step::UndoPoint, Failure::Permanent);
+
+    world.order(skip(Step::UndoPoint)).expect("it is stuck and may be skipped");
+    world.play_until(None);
+
+    assert_eq!(ending(&world), Some(Ending::Succeeded));
+}
+
+#[test]
+fn nothing_that_mounts_a_volume_starts_before_every_promote_is_confirmed() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.run(10);
+
+    assert_eq!(world.status(Step::Deploy), StepStatus::Pending);
+    assert_eq!(world.status(Step::UndoPoint), StepStatus::Pending);
+}
+
+#[test]
+fn a_route_is_not_switched_on_an_old_verification() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Route(0)));
+    world.fail(Step::Route(0), Failure::Permanent);
+    world.run(90);
+    let run = world.run_state().id;
+
+    world.order(Order::Retry { run, step: Some(Step::Route(0)) }).expect("it is stuck");
+    world.second();
+
+    assert!(is_running(&world, Step::Verify), "{:?}", world.status(Step::Verify));
+    world.done(Step::Verify);
+    assert!(is_running(&world, Step::Route(0)));
+}
+
+#[test]
+fn abandon_before_the_promote_brings_the_mirror_back() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Bound));
+    let run = world.run_state().id;
+
+    world.order(Order::Abandon { run, reason: "A will be back".into() }).expect("it can still be");
+    world.play_until(None);
+
+    assert!(matches!(world.status(Step::MirrorBack), StepStatus::Done { .. }));
+    assert_eq!(world.durable().role, Role::AtA);
+}
+
+#[test]
+fn abandon_after_the_promote_leaves_the_pair_half_way_and_pages() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Deploy));
+    let run = world.run_state().id;
+
+    world.order(Order::Abandon { run, reason: "by hand".into() }).expect("it can be");
+    world.run(60);
+
+    assert!(matches!(world.durable().role, Role::Moving { .. }));
+    assert!(matches!(ending(&world), Some(Ending::Abandoned { .. })));
+    assert_eq!(world.records(|r| matches!(r, Record::RunStarted { .. })), 1);
+}
+
+#[test]
+fn a_running_promote_can_not_be_abandoned() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    let run = world.run_state().id;
+
+    assert!(world.order(Order::Abandon { run, reason: "stop".into() }).is_err());
+}
+
+#[test]
+fn a_pause_lets_the_running_step_end_and_records_no_new_intent() {
+    let mut world = World::failing_over(policy());
+    world.order(Order::Pause { for_ms: None, reason: "wait".into() }).expect("it can be paused");
+    let intents = world.records(|r| matches!(r, Record::Intent { .. }));
+
+    world.done(Step::Fence);
+    world.done(Step::Restore);
+    world.restart();
+    world.run(30);
+    assert_eq!(world.records(|r| matches!(r, Record::Intent { .. })), intents);
+
+    world.order(Order::Resume).expect("it is paused");
+    assert!(is_running(&world, Step::ConsistencyPoint));
+}
+
+#[test]
+fn a_note_is_refused_while_paused_so_that_nothing_is_sent() {
+    let mut world = World::failing_over(policy());
+    let note = |world: &mut World, n| {
+        let run = world.run_state().id;
+        let (key, value) = ("pid".to_owned(), "1".to_owned());
+        world.event(Event::StepNoted { pair: PAIR, run, step: Step::Fence, key, value, ticket: Ticket(n) });
+        world.sent.iter().rev().find_map(|c| match c {
+            Command::Ack { ticket: Ticket(given), go_on } if *given == n => Some(*go_on),
+            _ => None,
+        })
+    };
+    assert_eq!(note(&mut world, 901), Some(true));
+    world.order(Order::Pause { for_ms: None, reason: "wait".into() }).expect("it can be paused");
+
+    assert_eq!(note(&mut world, 902), Some(false));
+}
+
+#[test]
+fn a_run_killed_after_any_record_goes_on_and_reaches_the_same_end() {
+    let mut whole = World::failing_over(policy());
+    whole.play_until(None);
+    let started = whole.journal.iter().position(|(_, r)| matches!(r, Record::RunStarted { .. })).expect("it started");
+
+    for journal in prefixes(&whole).skip(started + 1) {
+        let mut world = World::new(policy());
+        (world.sees, world.now) = (DEAD, whole.now);
+        world.journal = journal.to_vec();
+        world.restart();
+        world.run(3);
+        if world.durable().open_run().is_some() {
+            world.play_until(None);
+        }
+
+        let last = journal.last().map(|(_, record)| record.clone());
+        assert_eq!(ending(&world), Some(Ending::Succeeded), "killed after {last:?}");
+        assert!(matches!(world.durable().role, Role::AtB | Role::Moving { .. }), "killed after {last:?}");
+    }
+}
+
+#[test]
+fn what_was_under_way_is_told_to_read_the_world_after_a_restart() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.sent.clear();
+
+    world.restart();
+    world.second();
+
+    let orders = world.orders();
+    assert_eq!(orders.len(), 1);
+    assert_eq!((orders[0].step, orders[0].attempt, orders[0].resumed), (Step::Promote, 1, true));
+}
+
+#[test]
+fn a_restart_waits_for_the_lease_before_it_goes_on() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    (world.lease, world.sent) = (false, vec![]);
+
+    world.restart();
+    world.run(5);
+    assert_eq!(world.orders(), []);
+    world.lease = true;
+    world.second();
+
+    assert_eq!(world.orders().len(), 1);
+}
+
+#[test]
+fn late_news_of_a_step_that_is_over_changes_nothing() {
+    let mut world = World::failing_over(policy());
+    world.done(Step::Fence);
+    let before = world.durable().clone();
+
+    world.end(Step::Fence, 1, StepResult::Failed { failure: Failure::Permanent, message: "late".into() });
+
+    assert_eq!(*world.durable(), before);
+}
+
+#[test]
+fn every_write_of_a_run_carries_its_epoch_and_each_change_of_role_raises_it() {
+    let mut world = World::failing_over(policy());
+    let epoch = world.run_state().epoch;
+    world.play_until(None);
+
+    assert!(world.orders().iter().all(|o| o.epoch == epoch));
+    assert!(world.durable().epoch > epoch);
+}
+
+#[test]
+fn an_old_primary_that_returns_is_told_once_and_nothing_is_written() {
+    let mut world = World::failing_over(policy());
+    world.play_until(None);
+    world.standby = Reading::Up;
+    world.run(10);
+    let writes = world.writes();
+    world.sent.clear();
+
+    world.sees = ALIVE;
+    world.run(300);
+
+    assert_eq!(world.pages(), [PageKind::OldPrimaryReturned]);
+    assert_eq!(world.writes(), writes);
+    assert_eq!(world.durable().role, Role::AtB);
+}
+
+#[test]
+fn after_the_failover_b_is_what_must_live() {
+    let mut world = World::failing_over(policy());
+    world.play_until(None);
+    world.standby = Reading::Up;
+    world.run(10);
+    assert_eq!(world.verdict(), Verdict::Up);
+    world.sent.clear();
+
+    world.standby = DOWN;
+    world.run(120);
+
+    assert_eq!(world.verdict(), Verdict::ServiceDown);
+    assert_eq!(world.pages(), [PageKind::StandbyDown]);
+    assert_eq!(world.records(|r| matches!(r, Record::RunStarted { .. })), 1);
+}
+
+#[test]
+fn a_plan_without_kubernetes_or_mirror_leaves_those_steps_out() {
+    let mut plain = policy();
+    (plain.pairs[0].plan.mirrored, plain.pairs[0].plan.kubernetes) = (false, false);
+    (plain.pairs[0].plan.route_check, plain.pairs[0].plan.routes) = (false, vec!["webhook".into()]);
+
+    let steps = failover_steps(&plain.pairs[0].plan);
+
+    assert_eq!(
+        steps,
+        [Step::Recheck, Step::Fence, Step::PromoteRecheck, Step::Promote, Step::Verify, Step::Route(0), Step::Report]
+    );
+}
+
+#[test]
+fn each_step_comes_after_all_that_it_needs() {
+    let steps = failover_steps(&policy().pairs[0].plan);
+
+    for (n, step) in steps.iter().enumerate() {
+        for need in needs(*step) {
+            let at = steps.iter().position(|s| *s == need);
+            assert!(at.is_none_or(|at| at < n), "{step} before {need}");
+        }
+    }
+}
+
+#[test]
+fn names_of_steps_are_read_back() {
+    for step in failover_steps(&policy().pairs[0].plan) {
+        assert_eq!(step.to_string().parse::<Step>(), Ok(step));
+    }
+    assert!("route-x".parse::<Step>().is_err());
+}
