@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A length of time as it stands in the file.
@@ -27,18 +28,42 @@ impl fmt::Display for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let hint = || {
-            serde::de::Error::custom(format!(
-                "{text:?} is no duration: write a number with its unit, such as 30s, 5m or 250ms"
-            ))
-        };
-        if text.trim().bytes().all(|b| b.is_ascii_digit()) {
-            return Err(hint());
-        }
-        let parsed: jiff::SignedDuration = text.parse().map_err(|_| hint())?;
-        Duration::try_from(parsed).map(Span).map_err(|_| hint())
+        deserializer.deserialize_any(Written)
     }
+}
+
+struct Written;
+
+impl Visitor<'_> for Written {
+    type Value = Span;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number with its unit, such as 30s, 5m or 250ms")
+    }
+
+    fn visit_u64<E: de::Error>(self, bare: u64) -> Result<Span, E> {
+        Err(E::custom(format!("{bare} has no unit: write {bare}s, {bare}m or {bare}ms")))
+    }
+
+    fn visit_i64<E: de::Error>(self, bare: i64) -> Result<Span, E> {
+        Err(refused(bare))
+    }
+
+    fn visit_f64<E: de::Error>(self, bare: f64) -> Result<Span, E> {
+        Err(E::custom(format!("{bare} has no unit: write it in whole numbers with their units, such as 1s 500ms")))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+        if let Ok(bare) = text.trim().parse() {
+            return self.visit_u64(bare);
+        }
+        let parsed: jiff::SignedDuration = text.parse().map_err(|_| refused(text))?;
+        Duration::try_from(parsed).map(Span).map_err(|_| refused(text))
+    }
+}
+
+fn refused<E: de::Error>(written: impl fmt::Display) -> E {
+    E::custom(format!("{written:.40} is no duration: write a number with its unit, such as 30s, 5m or 250ms"))
 }
 
 impl Serialize for Span {
