@@ -7,6 +7,7 @@
 #   ceph-lab.sh up-site SITE  one cluster only (mon, mgr, osd)
 #   ceph-lab.sh pair          pool init, mirror enable, bootstrap, rbd-mirror
 #   ceph-lab.sh down          stop everything this lab started, remove the lab
+#   ceph-lab.sh kill-all      SIGKILL both sites' daemons; then down is quick
 #   ceph-lab.sh stop SITE     SIGTERM a site's daemons, in safe order
 #   ceph-lab.sh kill SITE     SIGKILL a site's daemons (crash)
 #   ceph-lab.sh freeze SITE   SIGSTOP a site's daemons (silent hang/partition)
@@ -239,6 +240,7 @@ case ${1:-} in
   up-site) mkdir -p "$LAB"; site_up "$2"; site_ready "$2";;
   pair) pair;;
   down) for s in a b; do [ -d "$LAB/$s" ] && site_stop "$s" & done; wait; rm -rf "$LAB/a" "$LAB/b" "$LAB/token"; rmdir "$LAB" 2>/dev/null || true;;
+  kill-all) for s in a b; do site_signal KILL "$s"; done;;
   stop) site_stop "$2";;
   kill) site_signal KILL "$2"; for n in rbd-mirror osd mgr mon; do wait_for 5 "$n" gone "$2" "$n"; done;;
   freeze) site_signal STOP "$2";;
@@ -252,5 +254,5 @@ case ${1:-} in
   version) ceph --version;;
   ceph) s=$2; shift 2; c "$s" "$@";;
   rbd) s=$2; shift 2; r "$s" "$@";;
-  *) sed -n '2,32p' "$0"; exit 2;;
+  *) sed -n '2,33p' "$0"; exit 2;;
 esac

@@ -1,5 +1,6 @@
-//! What the rehearsal and the checks share: the stand-in sites.
+//! What the rehearsal and the checks share: stand-in sites, and real ones.
 //!
-//! Start at [`standin`].
+//! Start at [`standin`] or [`lab`].
 
+pub mod lab;
 pub mod standin;
