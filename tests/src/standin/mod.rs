@@ -8,6 +8,7 @@
 pub mod ceph;
 pub mod effects;
 
+pub mod kube;
 pub mod lb;
 pub mod nexus;
 pub mod notify;
