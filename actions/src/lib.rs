@@ -10,6 +10,7 @@ pub mod hook;
 pub mod http_client;
 mod looks;
 pub mod process;
+pub mod promote_keeper;
 pub mod route_webhook;
 mod run;
 mod template;
