@@ -5,6 +5,8 @@
 //! whether it is tried again, is for the core. Start reading at [`run`].
 
 mod context;
+mod dns;
+pub mod dns_update;
 mod error;
 pub mod hook;
 pub mod http_client;

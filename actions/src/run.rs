@@ -3,7 +3,7 @@
 use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
-use crate::{Context, StepError, route_webhook};
+use crate::{Context, StepError, dns_update, route_webhook};
 
 /// What a step that came about has to say. It was read back from the world.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
 async fn route(ctx: &Context, number: u8) -> Result<StepDone, StepError> {
     match ctx.pair.route.get(usize::from(number)) {
         Some(RouteTarget::Webhook(target)) => route_webhook::run(ctx, target).await,
-        Some(RouteTarget::DnsUpdate(_)) => Err(StepError::permanent("this build has no DNS updates")),
+        Some(RouteTarget::DnsUpdate(target)) => dns_update::run(ctx, target).await,
         None => Err(StepError::permanent(format!(
             "the settings have no route {number} any more: put it back, then retry, or skip the step"
         ))),

@@ -1,5 +1,7 @@
 //! What the tests of the outward steps share: servers on loopback, a gate that always opens, settings from YAML.
 
+pub mod dns;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -113,6 +115,10 @@ impl Gatekeeper for Gate {
 impl Gate {
     pub fn permits(&self) -> u32 {
         *self.permits.lock().unwrap()
+    }
+
+    pub fn notes(&self) -> Vec<(String, String)> {
+        self.notes.lock().unwrap().clone()
     }
 }
 
