@@ -2,6 +2,8 @@
 //!
 //! The binaries `understudy` and `rehearse` both run it. Start reading at [`main`].
 
+pub mod inbox;
 pub mod journal;
 #[cfg(test)]
 mod samples;
+pub mod tell;
