@@ -4,13 +4,17 @@
 //! [`StepResult`](understudy_core::StepResult). A step changes the world and reads it; which step comes when, and
 //! whether it is tried again, is for the core. Start reading at [`run`].
 
+pub mod bundle;
+pub mod clean;
 mod context;
 mod dns;
 pub mod dns_update;
 mod error;
 pub mod hook;
 pub mod http_client;
+pub mod kube_client;
 mod looks;
+pub mod manifest;
 pub mod process;
 pub mod promote_keeper;
 pub mod route_webhook;
