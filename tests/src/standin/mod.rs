@@ -14,6 +14,7 @@ pub mod nexus;
 pub mod notify;
 pub mod port;
 pub mod side;
+pub mod site;
 pub mod volume;
 pub mod web;
 pub mod webhook;
