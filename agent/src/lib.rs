@@ -2,8 +2,11 @@
 //!
 //! The binaries `understudy` and `rehearse` both run it. Start reading at [`main`].
 
+pub mod handle;
 pub mod inbox;
 pub mod journal;
+pub mod metrics;
+pub mod observe;
 #[cfg(test)]
 mod samples;
 pub mod tell;

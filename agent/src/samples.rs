@@ -11,7 +11,7 @@ pub fn pair() -> PairName {
 
 /// The run that every sample speaks of.
 pub fn run_id() -> RunId {
-    "nexus-1-failover".into()
+    "nexus-1".into()
 }
 
 /// `ms` after the machine's boot.
@@ -133,7 +133,7 @@ pub fn run_started() -> Record {
 }
 
 pub fn intent(step: Step, attempt: u32) -> Record {
-    Record::Intent { pair: pair(), run: run_id(), step, attempt, key: format!("nexus-1-failover/{step}") }
+    Record::Intent { pair: pair(), run: run_id(), step, attempt, key: format!("nexus-1/{step}") }
 }
 
 pub fn done(step: Step, attempt: u32, finding: Finding) -> Record {
@@ -214,4 +214,62 @@ pub fn every_kind() -> Vec<Record> {
         Record::OldPrimaryReturned { pair: pair(), seen: "web is Up".into() },
         Record::Recording { segment: "recording-000001.jsonl".into(), sha256: "00".into() },
     ]
+}
+
+pub fn signal_view(name: &str, state: Reading) -> SignalView {
+    SignalView {
+        name: name.into(),
+        site: Some(Site::A),
+        domain: Some(Domain::Service),
+        votes: true,
+        state,
+        for_ms: 61_000,
+        last: state,
+        age_ms: Some(1500),
+        latency_ms: 12,
+        changes: 0,
+        detail: Some("connection refused".into()),
+    }
+}
+
+/// One pair in the middle of a hold-down.
+pub fn view() -> View {
+    let gates = vec![
+        GateState { gate: Gate::Verdict, open: false, value: "Suspect, needs SiteDown".into() },
+        GateState { gate: Gate::Rpo, open: true, value: "loss bound 60.0 s, limit 900.0 s".into() },
+    ];
+    View {
+        now: at(1000),
+        doubt: None,
+        self_checks: vec![SignalView { site: None, domain: None, votes: false, ..signal_view("own-api", Reading::Up) }],
+        pairs: vec![PairView {
+            name: "nexus".into(),
+            mode: Mode::Confirm,
+            role: Role::AtA,
+            epoch: 0,
+            verdict: Verdict::Suspect,
+            verdict_for_ms: 30_000,
+            domains: vec![(Domain::Service, DomainState::Down), (Domain::Storage, DomainState::NoVoter)],
+            signals: vec![signal_view("web", Reading::Down(Reason::Refused))],
+            witnesses: vec![WitnessView {
+                name: "third".into(),
+                kind: WitnessKind::ThirdSite,
+                report: WitnessReport::Blind,
+                age_ms: Some(2000),
+            }],
+            hold: Some(HoldView { held_ms: 45_000, needed_ms: 90_000, rounds: 2, rounds_needed: 3 }),
+            life: Some(("peer".into(), 70_000)),
+            points: vec![point()],
+            mirror: Some(mirror_facts()),
+            bound: LossBound::AtMost(60_000),
+            clock_error_ms: Some(20),
+            automatic: gates.clone(),
+            gates,
+            would_flip: vec!["45 s more of hold-down, 2 of 3 rounds witnessed".into()],
+            request: None,
+            run: None,
+            pause: None,
+            blocked_until_wall_ms: None,
+        }],
+    }
 }
