@@ -354,10 +354,11 @@ impl PairState {
             recheck_since_ms: None,
         };
         self.journal(scene, Record::Gates { pair: pair.clone(), at: Step::Recheck, gates });
-        self.journal(scene, Record::RunStarted { pair: pair.clone(), run: Box::new(run) });
-        self.journal(scene, Record::RoleChanged { pair: pair.clone(), role: Role::Moving { run: id.clone() }, epoch });
+        // The block stands before the run: a crash between them may leave a block without a run, never the other way.
         let until_wall_ms = (now + scene.rules.recovery_block).wall_ms;
-        self.journal(scene, Record::Blocked { pair, until_wall_ms });
+        self.journal(scene, Record::Blocked { pair: pair.clone(), until_wall_ms });
+        self.journal(scene, Record::RunStarted { pair: pair.clone(), run: Box::new(run) });
+        self.journal(scene, Record::RoleChanged { pair, role: Role::Moving { run: id.clone() }, epoch });
         scene.notify(Notice::RunStarted { run: id, accepted });
         scene.out.push(Command::HoldLease { pair: scene.id });
     }

@@ -49,6 +49,12 @@ impl PairState {
     }
 
     fn go_forward(&mut self, scene: &mut Scene<'_>) {
+        // What was found out is judged here and not when it arrives, so that a crash in between changes nothing.
+        self.hold_to_bound(scene);
+        self.ask_if_unfenced(scene);
+        if !matches!(self.durable.open_run().map(|run| &run.phase), Some(Phase::Forward)) {
+            return;
+        }
         // One start may make nothing else ready, so the list is read once and each entry judged by the run as it is then.
         let steps: Vec<Step> =
             self.durable.open_run().map(|run| run.steps.iter().map(|e| e.step).collect()).unwrap_or_default();
@@ -314,18 +320,13 @@ impl PairState {
             let hint = format!("`understudy retry {id} {step}` tries again; see `understudy status`");
             scene.page(PageKind::Stuck, format!("run {id}: {step} needs a human: {message}; {hint}"));
         }
-        match step {
-            Step::Fence => self.ask_if_unfenced(scene),
-            Step::ConsistencyPoint => self.hold_to_bound(scene),
-            _ => {}
-        }
     }
 
     /// The loss that was accepted binds the run: more than that, and it stops before anything is quiesced (S8).
     fn hold_to_bound(&mut self, scene: &mut Scene<'_>) {
         let Some(run) = self.durable.open_run() else { return };
         let Some(bound) = run.bound else { return };
-        if bound.exceeds(run.accepted) {
+        if bound.exceeds(run.accepted) && !run.was_begun(Step::Promote) {
             let why = format!("the loss bound is {bound} now, more than the {} that were accepted", run.accepted);
             self.stop(scene, &why);
         }
@@ -334,7 +335,8 @@ impl PairState {
     /// An unconfirmed fence without a witness needs a human's word (S6).
     fn ask_if_unfenced(&mut self, scene: &mut Scene<'_>) {
         let Some(run) = self.durable.open_run() else { return };
-        if run.fence.is_none() || self.fenced(scene, run).is_some() || self.durable.request.is_some() {
+        let answered = run.fence.is_none() || self.fenced(scene, run).is_some() || self.durable.request.is_some();
+        if answered || self.durable.pause.is_some() || run.was_begun(Step::Promote) {
             return;
         }
         if run.authority.is_forced() && self.api_lives(scene) {
@@ -408,7 +410,7 @@ impl PairState {
         }
         let (pair, id) = (scene.rules.name.clone(), run.id.clone());
         self.journal(scene, Record::RunEnded { pair, run: id.clone(), ending: Ending::Stopped { why: why.clone() } });
-        self.change_role(scene, Role::AtA);
+        self.tell_role(scene, Role::AtA);
         // The episode is over for the human too: a new hold-down asks anew.
         self.hold = None;
         scene.notify(Notice::RunEnded { run: id, how: format!("stopped before the promote: {why}"), succeeded: false });
@@ -429,12 +431,13 @@ impl PairState {
         let Some(run) = self.durable.open_run() else { return };
         let (pair, id) = (scene.rules.name.clone(), run.id.clone());
         self.journal(scene, Record::RunEnded { pair, run: id.clone(), ending: Ending::Succeeded });
-        self.change_role(scene, Role::AtB);
+        self.tell_role(scene, Role::AtB);
         scene.notify(Notice::RunEnded { run: id, how: "B is the active site".into(), succeeded: true });
     }
 
-    fn change_role(&mut self, scene: &mut Scene<'_>, role: Role) {
-        let (pair, epoch) = (scene.rules.name.clone(), self.durable.epoch + 1);
+    fn tell_role(&mut self, scene: &mut Scene<'_>, role: Role) {
+        // The end of the run has changed role and epoch already; this says so.
+        let (pair, epoch) = (scene.rules.name.clone(), self.durable.epoch);
         self.journal(scene, Record::RoleChanged { pair, role, epoch });
         self.paged.clear();
     }

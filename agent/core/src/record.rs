@@ -537,7 +537,20 @@ impl DurablePair {
                 if matches!(run.authority, crate::plan::Authority::Automatic { .. }) {
                     self.automatic_wall_ms.push(at.wall_ms);
                 }
+                // The run alone makes the pair Moving: a crash before the next record must not leave it half begun.
+                self.role = Role::Moving { run: run.id.clone() };
+                self.epoch = run.epoch;
                 self.run = Some((**run).clone());
+            }
+            Record::RunEnded { ending, .. } => {
+                self.epoch += 1;
+                match ending {
+                    Ending::Succeeded => self.role = Role::AtB,
+                    Ending::Stopped { .. } => self.role = Role::AtA,
+                    Ending::Abandoned { .. } => {}
+                }
+                self.return_told = false;
+                self.apply_to_run(record, at);
             }
             Record::RoleChanged { role, epoch, .. } => {
                 self.role = role.clone();

@@ -124,6 +124,24 @@ fn an_unconfirmed_fence_that_nobody_accepts_in_time_ends_the_run() {
 }
 
 #[test]
+fn a_question_about_the_fence_that_a_restart_made_void_is_asked_again() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let request = world.request().expect("it is open").id;
+    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
+    world.second();
+    world.done(Step::Fence);
+    assert_eq!(world.request().expect("it is asked").question, Question::Unfenced);
+
+    world.restart();
+    assert!(world.request().is_none());
+    world.second();
+
+    assert_eq!(world.request().expect("it is asked again").question, Question::Unfenced);
+}
+
+#[test]
 fn a_third_site_witness_is_word_enough_for_an_unconfirmed_fence() {
     let mut auto = policy();
     auto.pairs[0].mode = Mode::Auto;
