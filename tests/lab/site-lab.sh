@@ -4,11 +4,11 @@
 #
 #   site-lab.sh open DIR                      make the namespace (held by a process of its own)
 #   site-lab.sh enter DIR COMMAND...          run a command in it
+#   site-lab.sh run DIR NAME COMMAND...       the same, remembered under a name: it is killed and frozen with the site
 #   site-lab.sh mount DIR CONF POOL IMAGE [new]   rbd-fuse, loop device, ext4 (made anew if said so): DIR/fs/IMAGE
 #   site-lab.sh unmount DIR                   unmount every file system and end rbd-fuse
-#   site-lab.sh kill DIR                      SIGKILL rbd-fuse, then the namespace: a crash, no mount is left
-#   site-lab.sh freeze DIR | thaw DIR         SIGSTOP | SIGCONT rbd-fuse: every access hangs
-#   site-lab.sh close DIR                     unmount what can be unmounted in 10 s, kill the rest
+#   site-lab.sh kill DIR                      SIGKILL to all of it, rbd-fuse included: a crash, no mount is left
+#   site-lab.sh freeze DIR | thaw DIR         SIGSTOP | SIGCONT to all of it: every access to a file hangs
 #
 # mount and unmount enter the namespace by themselves. Only processes started here are signalled: pid and start time
 # in the kernel must be those written down. Needs root, /dev/fuse and loop devices.
@@ -72,27 +72,33 @@ unmount_here() {
   wait_until 10 gone "$dir" rbd-fuse || die "rbd-fuse does not end"
 }
 
+signal_all() { # SIGNAL: to everything but the holder of the namespace
+  local f name; for f in "$dir"/run/*.pid; do
+    name=$(basename "$f" .pid); [ ! -e "$f" ] || [ "$name" = namespace ] || signal "$1" "$dir" "$name"; done; }
+
 kill_site() {
-  # rbd-fuse first, while the namespace lives: the last process of a namespace unmounts on its way out, and
-  # rbd-fuse would wait for ever for itself to write back.
-  signal KILL "$dir" rbd-fuse
+  # The holder last: the last process of a namespace unmounts on its way out, and rbd-fuse would then wait for ever
+  # for itself to write back.
+  signal_all KILL
   wait_until 10 gone "$dir" rbd-fuse || die "rbd-fuse does not die"
   signal KILL "$dir" namespace
   wait_until 20 gone "$dir" namespace || die "the namespace does not go"
 }
 
-[ $# -ge 2 ] || { sed -n '5,12p' "$0" | sed 's/^# *//' >&2; exit 2; }
+[ $# -ge 2 ] || { sed -n '5,13p' "$0" | sed 's/^# *//' >&2; exit 2; }
 verb=$1 dir=$2; shift 2
 case $verb in
   open) open ;;
-  enter) p=$(pid_of "$dir" namespace) || die "no namespace for $dir; open it first"; exec nsenter -m -t "$p" "$@" ;;
+  enter | run)
+    p=$(pid_of "$dir" namespace) || die "no namespace for $dir; open it first"
+    if [ "$verb" = run ]; then note "$dir" "$1" $$; shift; fi
+    exec nsenter -m -t "$p" "$@" ;;
   mount) open; within "$0" mount-here "$dir" "$@" ;;
   unmount) ! pid_of "$dir" namespace >/dev/null || within "$0" unmount-here "$dir" ;;
   mount-here) mount_here "$@" ;;
   unmount-here) unmount_here ;;
   kill) kill_site ;;
-  freeze) signal STOP "$dir" rbd-fuse ;;
-  thaw) signal CONT "$dir" rbd-fuse ;;
-  close) signal CONT "$dir" rbd-fuse; timeout 10 "$0" unmount "$dir" 2>/dev/null || true; kill_site ;;
+  freeze) signal_all STOP ;;
+  thaw) signal_all CONT ;;
   *) die "no verb $verb" ;;
 esac

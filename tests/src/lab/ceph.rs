@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::run::{self, output, script, until};
+use super::run::{output, script, until};
 use super::{Hosts, Parts, Side};
 
 /// The pool that is mirrored.
@@ -173,15 +173,6 @@ impl Ceph {
     pub async fn is_primary(&self, side: Side, image: &str) -> Result<bool> {
         let info = self.rbd_json(side, &["info", &spec(image)]).await?;
         info["mirroring"]["primary"].as_bool().context("no mirroring.primary in rbd info")
-    }
-
-    /// Ends and removes both clusters.
-    pub(super) fn end(&self) {
-        for verb in ["kill-all", "down"] {
-            let mut command = run::blocking(&self.parts, "ceph-lab.sh");
-            command.arg(verb).env("LAB", &self.dir);
-            run::end(command, "Ceph");
-        }
     }
 
     async fn verb(&self, verb: &str, side: Side, seconds: u64) -> Result<()> {

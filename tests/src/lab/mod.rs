@@ -12,6 +12,7 @@ pub mod writer;
 
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -96,6 +97,9 @@ impl Parts {
     }
 }
 
+/// A lab's directory begins with it: `tests/run` ends labs whose test was killed.
+const PREFIX: &str = "ulab-";
+
 /// Both sites, and what lies between them.
 pub struct Lab {
     /// Where the parts lie.
@@ -119,7 +123,8 @@ impl Lab {
     pub async fn up() -> Result<Self> {
         let parts = Parts::from_env()?;
         // Ceph's sockets lie below it, and their paths are limited to 107 bytes.
-        let dir = tempfile::Builder::new().prefix("lab-").tempdir().context("no temporary directory")?;
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().context("no temporary directory")?;
+        std::fs::write(dir.path().join("owner"), std::process::id().to_string())?;
         let hosts = Hosts::free()?;
         let ceph = Ceph::new(&parts, dir.path().join("ceph"), hosts);
         let a = Site::new(&parts, Side::A, hosts, dir.path(), &ceph);
@@ -156,11 +161,10 @@ impl Lab {
 impl Drop for Lab {
     /// Ends everything that this lab started, also after a failed test.
     fn drop(&mut self) {
-        self.a.end();
-        self.b.end();
-        let mut clean = run::blocking(&self.parts, "k8s-lab.sh");
-        clean.arg("clean").env("LAB_DIR", self.dir.path().join("k8s"));
-        run::end(clean, "control planes");
-        self.ceph.end();
+        let mut end = std::process::Command::new(self.parts.scripts.join("end-lab.sh"));
+        let status = end.arg(self.dir.path()).stdin(Stdio::null()).status();
+        if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            eprintln!("lab: {} is not ended: {status:?}", self.dir.path().display());
+        }
     }
 }

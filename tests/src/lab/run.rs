@@ -16,20 +16,6 @@ pub fn script(parts: &Parts, name: &str) -> Command {
     Command::new(parts.scripts.join(name))
 }
 
-/// The same, for a place that can not wait asynchronously: the end of a test.
-#[must_use]
-pub fn blocking(parts: &Parts, name: &str) -> std::process::Command {
-    std::process::Command::new(parts.scripts.join(name))
-}
-
-/// Runs a command at the end of a test. What can not be ended is said, and stops nothing.
-pub fn end(mut command: std::process::Command, what: &str) {
-    match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status() {
-        Ok(status) if status.success() => {}
-        other => eprintln!("lab: ending {what}: {other:?}"),
-    }
-}
-
 /// Runs a command to its end and returns its standard output.
 ///
 /// Its output goes through files, since a daemon that it leaves behind would hold a pipe open.

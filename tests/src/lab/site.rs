@@ -7,13 +7,12 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::ceph::{Ceph, POOL};
 use super::operator::{data_directory, nexus_run};
-use super::run::{self, output, script, until};
+use super::run::{output, script, until};
 use super::writer::{NexusClient, PASSWORD};
 use super::{Hosts, Parts, Side};
 
@@ -131,8 +130,8 @@ impl Site {
     /// If it can not be started.
     pub fn start_operator(&self, program: &Path) -> Result<()> {
         let log = std::fs::File::create(self.dir.join("operator.log"))?;
-        let mut command = self.site_lab("enter");
-        command.arg(program);
+        let mut command = self.site_lab("run");
+        command.arg("operator").arg(program);
         command.arg("--kubeconfig").arg(self.kubeconfig());
         command.arg("--scripts").arg(&self.parts.scripts);
         command.arg("--dir").arg(&self.dir);
@@ -248,7 +247,6 @@ impl Site {
     /// # Errors
     /// If something does not die.
     pub async fn kill(&self) -> Result<()> {
-        self.signal_operator(Signal::KILL)?;
         let (nexus, mounts, plane) = (self.nexus_lab("kill"), self.site_lab("kill"), self.kubernetes_site("kill"));
         let (nexus, mounts, plane, ceph) =
             tokio::join!(output(nexus, SHORT), output(mounts, SHORT), output(plane, SHORT), self.ceph.kill(self.side),);
@@ -263,7 +261,6 @@ impl Site {
     /// # Errors
     /// If a signal can not be sent.
     pub async fn freeze(&self) -> Result<()> {
-        self.signal_operator(Signal::STOP)?;
         let (nexus, mounts, plane) =
             (self.nexus_lab("freeze"), self.site_lab("freeze"), self.kubernetes_site("freeze"));
         let (nexus, mounts, plane, ceph) = tokio::join!(
@@ -326,36 +323,12 @@ impl Site {
         Ok(())
     }
 
-    /// Ends what the harness itself does not, at the end of a test.
-    pub(super) fn end(&self) {
-        let child = self.operator.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        if let Some(mut child) = child {
-            // It may have been killed by the test already.
-            let _ = child.start_kill();
-        }
-        let mut nexus = run::blocking(&self.parts, "nexus-lab.sh");
-        nexus.arg("kill").arg(self.data()).env("NEXUS_RUN", nexus_run(&self.dir));
-        run::end(nexus, "Nexus");
-        let mut mounts = run::blocking(&self.parts, "site-lab.sh");
-        mounts.arg("kill").arg(&self.dir);
-        run::end(mounts, "mounts");
-    }
-
     fn data(&self) -> PathBuf {
         data_directory(&self.dir, &Volume::data().image)
     }
 
     fn node(&self) -> String {
         format!("node-{}", self.side.letter())
-    }
-
-    fn signal_operator(&self, signal: Signal) -> Result<()> {
-        let operator = self.operator.lock().expect("no panic while held");
-        let id = operator.as_ref().and_then(Child::id).and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(id) = id {
-            kill_process(id, signal).context("the operator can not be signalled")?;
-        }
-        Ok(())
     }
 
     fn kubernetes(&self, verb: &str) -> Command {
