@@ -7,7 +7,6 @@ use crate::mirror::{LossBound, bound_after};
 use crate::names::{RequestId, RunId, Ticket};
 use crate::pair::{PairState, Scene};
 use crate::plan::{Authority, Consent, Ending, Phase, Run, Step, StepStatus};
-use crate::policy::Mode;
 use crate::record::{Answer, Pause, Question, Record, Request, Role};
 use crate::time::signed;
 
@@ -161,11 +160,6 @@ impl PairState {
         accept_unfenced: Option<String>,
         accept_loss_ms: Option<u64>,
     ) -> Verdict {
-        if scene.rules.mode == Mode::Observe {
-            return Err(Refusal::new(
-                "mode is observe, in which nothing is ever written: set `mode: confirm` in the configuration and reload",
-            ));
-        }
         let asking = if force { Asking::Force { accept_loss_ms } } else { Asking::Human { accept_loss_ms } };
         let gates = self.gates(scene, asking);
         refuse_if_closed(&gates)?;

@@ -193,10 +193,16 @@ fn a_request_is_void_when_a_signal_of_the_quorum_changes_and_is_asked_anew() {
 
 #[test]
 fn a_request_is_void_when_the_copy_changes() {
-    let mut world = down_and_asked();
-
+    let mut world = World::healthy(policy());
     world.syncing = Some(11);
     world.second();
+    world.sees = DEAD;
+    world.run(20);
+    assert_eq!(world.request().expect("it is open").id, "nexus-1".into());
+
+    // The sync is given up: no sign of life, but a promote would leave something else.
+    world.syncing = None;
+    world.read_mirror();
 
     assert_ne!(world.request().map(|r| r.id), Some("nexus-1".into()));
 }

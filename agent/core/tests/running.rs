@@ -75,6 +75,7 @@ fn the_promote_waits_for_readings_made_after_the_quiesce() {
     world.play_until(Some(Step::Bound));
 
     world.done(Step::Bound);
+    world.event(Event::Tick);
 
     assert!(is_running(&world, Step::PromoteRecheck));
     assert_eq!(world.status(Step::Promote), StepStatus::Pending);
@@ -517,6 +518,17 @@ fn after_the_failover_b_is_what_must_live() {
     assert_eq!(world.verdict(), Verdict::ServiceDown);
     assert_eq!(world.pages(), [PageKind::StandbyDown]);
     assert_eq!(world.records(|r| matches!(r, Record::RunStarted { .. })), 1);
+}
+
+#[test]
+fn with_b_active_even_force_starts_no_other_failover() {
+    let mut world = World::failing_over(policy());
+    world.play_until(None);
+    let force = Order::Failover { force: true, reason: "again".into(), accept_unfenced: None, accept_loss_ms: None };
+
+    let refusal = world.order(force).expect_err("there is nowhere to fail over to");
+
+    assert!(refusal.why.contains("B is active"), "{refusal}");
 }
 
 #[test]

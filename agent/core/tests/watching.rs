@@ -280,7 +280,8 @@ fn a_stall_starts_the_hold_down_anew_and_blinds_for_a_bounded_time() {
     world.sees = DEAD;
     world.run(10);
 
-    world.now = world.now + secs(5);
+    // Longer than a stall, too short for any signal to grow stale.
+    world.now = world.now + std::time::Duration::from_millis(2500);
     world.event(Event::Tick);
     assert_eq!(world.verdict(), Verdict::Blind);
     world.run(2);
