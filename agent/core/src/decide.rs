@@ -195,6 +195,20 @@ impl PairState {
         Some(self.evidence_since(scene, hold.since))
     }
 
+    /// Whether what a decision would rest on now is still this. Asked at every event while a question is open.
+    fn stands(&self, scene: &Scene<'_>, evidence: &Evidence) -> bool {
+        let same_hold = self.hold.is_some_and(|hold| hold.since.wall_ms == evidence.down_since_wall_ms);
+        let mut signals = self.signs.quorum(scene.rules).zip(&evidence.signals);
+        self.verdict == evidence.verdict
+            && same_hold
+            && scene.policy.config_digest == evidence.config_digest
+            && self.signs.quorum(scene.rules).count() == evidence.signals.len()
+            && signals.all(|((probe, signal), seen)| {
+                probe.name == seen.name && signal.state == seen.state && signal.since.wall_ms == seen.since_wall_ms
+            })
+            && self.points() == evidence.points
+    }
+
     fn evidence_since(&self, scene: &Scene<'_>, since: Now) -> Evidence {
         let signals = self.signs.quorum(scene.rules).map(|(probe, signal)| SignalEvidence {
             name: probe.name.clone(),
@@ -215,14 +229,17 @@ impl PairState {
         if self.verdict != Verdict::SiteDown || self.durable.role != Role::AtA {
             return;
         }
-        let automatic = self.gates(scene, Asking::Automatic);
-        self.shadow(scene, &automatic);
+        // The gates are asked in words, which costs: only where somebody reads the answer.
+        if !self.shadowed || scene.rules.mode == Mode::Auto {
+            let automatic = self.gates(scene, Asking::Automatic);
+            self.shadow(scene, &automatic);
+            if closed(&automatic).is_none() {
+                return self.start_automatic(scene, automatic);
+            }
+        }
         if scene.rules.mode == Mode::Observe {
             let hint = "mode is observe: nothing is done; set `mode: confirm` and reload to be asked";
             return self.page_once(scene, PageKind::SiteDown, format!("the primary site is down; {hint}"));
-        }
-        if closed(&automatic).is_none() {
-            return self.start_automatic(scene, automatic);
         }
         self.ask(scene);
     }
@@ -304,7 +321,7 @@ impl PairState {
             }
         } else if request.question == Question::Unfenced && self.needs_no_word(scene) {
             self.void_request(scene, "the fence needs nobody's word any more");
-        } else if request.question == Question::Failover && self.evidence(scene).as_ref() != Some(&request.evidence) {
+        } else if request.question == Question::Failover && !self.stands(scene, &request.evidence) {
             self.void_request(scene, "what it was bound to has changed");
         } else if escalate {
             let request = request.clone();
