@@ -6,6 +6,7 @@
 //! failover.
 
 pub mod ceph;
+pub mod dns;
 pub mod effects;
 
 pub mod kube;

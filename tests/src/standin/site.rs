@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ceph::{self, Ceph};
+use super::dns::{Resolver, Zone, ZoneError};
 use super::effects::Ledger;
 use super::kube::operator::Operator;
 use super::kube::{self, Kube};
@@ -35,6 +37,10 @@ pub struct Plan {
     pub objects: u64,
     /// Further images of the pair, mirrored and not mounted.
     pub more_images: Vec<String>,
+    /// The zone that holds `nexus.ZONE`.
+    pub zone: String,
+    /// Seconds that a resolver may keep its address.
+    pub ttl: u32,
     /// Minutes of the stand-in between two mirror snapshots; `None`: no schedule.
     pub schedule: Option<u32>,
     pub nexus: nexus::Timing,
@@ -50,6 +56,8 @@ impl Default for Plan {
             name: "nexus-ddrs".to_owned(),
             objects: 256,
             more_images: Vec::new(),
+            zone: "example.net.".to_owned(),
+            ttl: 1,
             schedule: Some(1),
             nexus: nexus::Timing::default(),
             ceph: ceph::Timing::default(),
@@ -72,6 +80,11 @@ impl Plan {
     pub fn volume(&self) -> String {
         format!("pvc-{}", self.name)
     }
+
+    /// The name that users look up.
+    pub fn host(&self) -> String {
+        format!("nexus.{}", self.zone)
+    }
 }
 
 /// Why a world could not be made.
@@ -83,8 +96,8 @@ pub enum WorldError {
     Kube(#[from] kube::StartError),
     #[error("failed to set an object up: {0}")]
     Setup(String),
-    #[error("failed to start the first Nexus")]
-    Nexus(#[from] nexus::StartError),
+    #[error("failed to serve a zone")]
+    Zone(#[from] ZoneError),
 }
 
 /// One place: a control plane, a Nexus and its operator. Its Ceph is one side of the pair.
@@ -160,6 +173,10 @@ pub struct World {
     pub b: Site,
     pub balancer: LoadBalancer,
     pub notify: Receiver,
+    /// The address of the public name, at first that of A's Nexus.
+    pub zone: Zone,
+    /// What users' machines ask.
+    pub resolver: Resolver,
     pub secret: Secret,
     directory: PathBuf,
 }
@@ -177,8 +194,14 @@ impl World {
         let sites = [&a, &b].map(|site| (site.side.to_string(), site.nexus.address())).into();
         let balancer = LoadBalancer::start(loopback(), sites, "a", secret.clone(), ledger.clone()).await?;
         let notify = Receiver::start(loopback(), secret.clone(), ledger.clone()).await?;
+        let IpAddr::V4(address) = a.nexus.address().ip() else {
+            return Err(WorldError::Setup("a site without an IPv4 address".to_owned()));
+        };
+        let (origin, host) = (&plan.zone, plan.host());
+        let zone = Zone::start(loopback(), origin, &host, address, plan.ttl, ledger.clone()).await?;
+        let resolver = Resolver::start(loopback(), zone.address()).await?;
         let directory = directory.to_owned();
-        let world = Self { plan, ledger, ceph, a, b, balancer, notify, secret, directory };
+        let world = Self { plan, ledger, ceph, a, b, balancer, notify, zone, resolver, secret, directory };
         world.populate()?;
         world.until_serving(Side::A).await;
         Ok(world)
