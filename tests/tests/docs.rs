@@ -8,7 +8,8 @@ const STATES: &str = include_str!("../../docs/states.md");
 
 /// The first cells of the table under `heading`, without their ticks.
 fn rows(heading: &str) -> Vec<Vec<String>> {
-    let section = STATES.split("\n## ").find(|s| s.starts_with(heading)).unwrap_or_else(|| panic!("no section {heading}"));
+    let section =
+        STATES.split("\n## ").find(|s| s.starts_with(heading)).unwrap_or_else(|| panic!("no section {heading}"));
     let rows = section.lines().filter(|line| line.starts_with("| `"));
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
     rows.map(cells).collect()

@@ -24,6 +24,8 @@ pub enum Kind {
     Unblock,
     /// A snapshot was made by command.
     Snapshot,
+    /// A schedule of mirror snapshots was added or removed.
+    Schedule,
     /// An image was flagged for a resync.
     Resync,
     /// A Kubernetes object was created or changed by a client.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::client::{Call, Output};
 use super::line::{Line, Unrecognised};
-use super::model::{Caps, Cluster, Condition, Image, MirrorState, Process};
+use super::model::{Caps, Cluster, Condition, Image, MirrorState, Process, Schedule};
 use super::render::{self, View};
 use super::{PromoteFault, Shared, State};
 use crate::standin::effects::Kind;
@@ -270,6 +270,8 @@ impl Session<'_> {
                 Ok(self.show(&json, || render::plain(&json)))
             }
             ["mirror", "snapshot", "schedule", "ls" | "list", ..] => self.schedules(),
+            ["mirror", "snapshot", "schedule", "add", interval] => self.change_schedule(interval, true),
+            ["mirror", "snapshot", "schedule", "remove" | "rm", interval] => self.change_schedule(interval, false),
             ["mirror", "snapshot", "schedule", "status", ..] => self.schedule_status().await,
             _ => Err(fail(1, &format!("rbd: error parsing command '{}'\n", words.join(" ")))),
         }
@@ -316,15 +318,51 @@ impl Session<'_> {
         Ok(output)
     }
 
+    /// What a schedule command is about: the pool, or one image of it.
+    fn level(&self) -> Result<Option<String>, Output> {
+        self.pool(self.line.option("pool").unwrap_or("rbd"))?;
+        Ok(self.line.option("image").map(str::to_owned))
+    }
+
+    /// With `--recursive` every level is listed; else only the one asked for, and exit 2 where it has none.
     fn schedules(&self) -> Answer {
+        let level = self.level()?;
         let state = self.shared.lock();
         let view = self.view(&state);
-        let only_images = view.cluster.schedules.iter().all(|schedule| schedule.image.is_some());
-        if !self.line.flag("recursive") && !view.cluster.schedules.is_empty() && only_images {
+        if self.line.flag("recursive") {
+            let json = render::schedules(&view);
+            return Ok(self.show(&json, || render::plain(&json)));
+        }
+        let own = view.cluster.schedules.iter().filter(|schedule| schedule.image == level);
+        let items: Value = own.map(render::interval).collect();
+        if items.as_array().is_none_or(Vec::is_empty) {
             return Err(fail(2, ""));
         }
-        let json = render::schedules(&view);
-        Ok(self.show(&json, || render::plain(&json)))
+        Ok(self.show(&items, || render::plain(&items)))
+    }
+
+    /// Adds or removes a schedule; adding one that is there changes nothing.
+    fn change_schedule(&self, interval: &str, add: bool) -> Answer {
+        self.may_write()?;
+        let image = self.level()?;
+        let minutes = interval.strip_suffix('m').and_then(|number| number.parse::<u32>().ok());
+        let Some(minutes) = minutes.filter(|minutes| *minutes > 0) else {
+            let verb = if add { "add" } else { "remove" };
+            let why = format!("(22) Invalid argument: Invalid interval ({interval})");
+            return Err(fail(22, &format!("rbd: rbd mirror snapshot schedule {verb} failed: {why}\n")));
+        };
+        let target = image.clone().unwrap_or_else(|| "pool".to_owned());
+        let wanted = Schedule { image, minutes };
+        let mut state = self.shared.lock();
+        let schedules = &mut state.model.at_mut(self.side).schedules;
+        let there = schedules.contains(&wanted);
+        if there != add {
+            schedules.retain(|schedule| *schedule != wanted);
+            schedules.extend(add.then_some(wanted));
+            let detail = if add { interval } else { "removed" };
+            self.shared.ledger.record(Kind::Schedule, self.side.name(), &target, None, detail);
+        }
+        Ok(print(""))
     }
 
     async fn schedule_status(&self) -> Answer {
@@ -545,7 +583,8 @@ impl Session<'_> {
         let json: Value =
             list.iter().map(|(address, until)| serde_json::json!({ "addr": address, "until": time(until) })).collect();
         let plain = list.iter().map(|(address, until)| format!("{address} {}\n", time(until))).collect();
-        let stdout = if self.line.json() { format!("\n{json}\n") } else { plain };
+        // The second, empty list is the one of address ranges.
+        let stdout = if self.line.json() { format!("\n{json}[]") } else { plain };
         Output { stderr: format!("listed {} entries\n", list.len()).into(), ..print(stdout) }
     }
 

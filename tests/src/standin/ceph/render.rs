@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Timing;
-use super::model::{Cluster, Image, MirrorState, OBJECT_SIZE, Row};
+use super::model::{Cluster, Image, MirrorState, OBJECT_SIZE, Row, Schedule};
 use crate::standin::side::Side;
 
 /// What one identity sees of one cluster.
@@ -276,10 +276,15 @@ pub(super) fn schedules(view: &View<'_>) -> Value {
         .map(|schedule| {
             json!({
                 "pool": view.pool, "namespace": "", "image": schedule.image.as_deref().unwrap_or(""),
-                "items": [{ "interval": format!("{}m", schedule.minutes), "start_time": "" }],
+                "items": [interval(schedule)],
             })
         })
         .collect()
+}
+
+/// One entry of a level's own list.
+pub(super) fn interval(schedule: &Schedule) -> Value {
+    json!({ "interval": format!("{}m", schedule.minutes), "start_time": "" })
 }
 
 pub(super) fn schedule_status(view: &View<'_>) -> Value {

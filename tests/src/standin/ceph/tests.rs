@@ -292,8 +292,7 @@ async fn a_blocklist_entry_hits_one_process_and_can_be_listed_and_taken_off() {
     assert!(text(&added.stderr).starts_with("blocklisting 127.0.0.9:0/77 until "));
     assert_eq!(lab.daemon_watchers(Side::B).await, 1, "the daemon is another process");
     let listed = lab.ceph(Side::B, "osd blocklist ls --format json").await;
-    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!(listed[0]["addr"], "127.0.0.9:0/77");
+    assert_eq!(understudy_config::rbd::blocklist(&listed.stdout).unwrap(), ["127.0.0.9:0/77"]);
     let removed = lab.ceph(Side::B, "osd blocklist rm 127.0.0.9:0/77").await;
     assert_eq!((removed.code, text(&removed.stderr)), (0, "un-blocklisting 127.0.0.9:0/77\n".to_owned()));
 }
@@ -376,6 +375,49 @@ async fn a_schedule_takes_snapshots_only_where_the_image_is_primary() {
     assert_eq!(at_b, Value::from(Vec::<Value>::new()));
     let list = lab.json(Side::A, "mirror snapshot schedule ls --pool myblock --recursive --format json").await;
     assert_eq!(list[0]["items"][0]["interval"], "1m");
+}
+
+#[tokio::test]
+async fn a_schedule_is_kept_for_its_own_level_and_added_once() {
+    let lab = Lab::in_step().await;
+    let image = "--pool myblock --image nexus-data";
+    // words, exit code, how many schedules there are then
+    let table = [
+        (format!("mirror snapshot schedule ls {image} --format json"), 2, 0),
+        (format!("mirror snapshot schedule add {image} 30s"), 22, 0),
+        (format!("mirror snapshot schedule add {image} 1m"), 0, 1),
+        (format!("mirror snapshot schedule add {image} 1m"), 0, 1),
+        ("mirror snapshot schedule ls --pool myblock --format json".to_owned(), 2, 1),
+        (format!("mirror snapshot schedule remove {image} 1m"), 0, 0),
+    ];
+    for (words, code, count) in table {
+        assert_eq!(lab.rbd(Side::B, &words).await.code, code, "{words}");
+        let all = lab.json(Side::B, "mirror snapshot schedule ls --pool myblock --recursive --format json").await;
+        assert_eq!(all.as_array().unwrap().len(), count, "{words}");
+    }
+    lab.rbd(Side::B, &format!("mirror snapshot schedule add {image} 5m")).await;
+    let own = lab.rbd(Side::B, &format!("mirror snapshot schedule ls {image} --format json")).await;
+    assert_eq!(understudy_config::rbd::schedule(&own.stdout).unwrap(), ["5m"]);
+}
+
+#[tokio::test]
+async fn what_the_daemon_reads_of_an_image_is_what_the_model_holds() {
+    use understudy_config::rbd as said;
+    let lab = Lab::in_step().await;
+    lab.freeze_mid_sync().await;
+    let line = async |words: &str| lab.rbd(Side::B, &format!("{words} --format json")).await.stdout;
+
+    let status = said::image_status(&line("mirror image status myblock/nexus-data").await).unwrap();
+    let info = said::info(&line("info myblock/nexus-data").await).unwrap();
+    let snapshots = said::snapshots(&line("snap ls --all myblock/nexus-data").await).unwrap();
+    let pool = said::pool_status(&line("mirror pool status myblock --verbose").await).unwrap();
+    let watchers = said::watchers(&line("status myblock/nexus-data").await).unwrap();
+
+    assert_eq!(status.instance_id, Some(watchers[0].client));
+    assert_eq!(pool.instance_ids, [watchers[0].client]);
+    assert!(info.non_primary && !info.mirroring.unwrap().primary);
+    let copies: Vec<bool> = snapshots.iter().filter_map(|one| one.mirror.as_ref()).map(|one| one.complete).collect();
+    assert_eq!(copies, [true, false]);
 }
 
 #[tokio::test]
