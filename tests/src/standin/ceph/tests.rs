@@ -460,6 +460,18 @@ async fn a_program_gets_its_answer_through_the_socket() {
 }
 
 #[tokio::test]
+async fn the_programs_hand_their_words_to_the_binary_they_were_written_for() {
+    let lab = Lab::in_step().await;
+    let programs = lab.ceph.write_programs(std::path::Path::new("/bin/echo")).unwrap();
+
+    for tool in ["rbd", "ceph"] {
+        let said = std::process::Command::new(programs.join(tool)).args(["-c", "x y"]).output().unwrap();
+        let wanted = format!("standin-{tool} --socket {} -c x y\n", lab.ceph.socket().display());
+        assert_eq!(text(&said.stdout), wanted);
+    }
+}
+
+#[tokio::test]
 async fn a_program_killed_in_the_middle_of_a_promote_leaves_an_orphan_and_no_primary() {
     use std::io::Write;
     let lab = Lab::in_step().await;
