@@ -13,6 +13,7 @@ mod error;
 pub mod hook;
 pub mod http_client;
 pub mod kube_client;
+pub mod lease;
 mod looks;
 pub mod manifest;
 pub mod process;

@@ -1,0 +1,194 @@
+//! The lease of a pair at B's API server: one writer, also where two daemons have directories of their own (S1).
+//!
+//! In: turns of the keeper. Out: until when the lease is ours, by our own clock. It is taken by compare-and-swap on the
+//! object's resourceVersion. A lease of somebody else is taken over only after we have seen it unchanged for its whole
+//! duration by our own clock, since clocks of two machines can not be compared. Start reading at [`LeaseKeeper::turn`].
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+use tokio::time::{Instant, timeout};
+
+use crate::{Permit, StepError};
+
+/// A call that takes longer has failed: far less than a lease lasts.
+const CALL: Duration = Duration::from_secs(4);
+
+/// What a turn led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Turn {
+    /// It is ours until then.
+    Ours {
+        /// By our own clock, counted from before the write was sent.
+        until: Instant,
+    },
+    /// Somebody else holds it.
+    Theirs {
+        /// Who.
+        holder: String,
+    },
+    /// The API server did not answer, or another one was faster.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Takes and keeps the lease of one pair.
+pub struct LeaseKeeper {
+    leases: Api<Lease>,
+    name: String,
+    holder: String,
+    lasts: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Until when what we wrote last holds.
+    until: Option<Instant>,
+    /// Somebody else's lease as first seen: its resourceVersion, and when.
+    seen: Option<(String, Instant)>,
+}
+
+impl LeaseKeeper {
+    /// A keeper of the lease `name` in `namespace`.
+    ///
+    /// - `holder`: the same for every process that works from one state directory, and for no other.
+    #[must_use]
+    pub fn new(client: &kube::Client, namespace: &str, name: String, holder: String, lasts: Duration) -> Self {
+        let leases = Api::namespaced(client.clone(), namespace);
+        Self { leases, name, holder, lasts, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the lease, renews it, or says who has it.
+    pub async fn turn(&self) -> Turn {
+        let turn = self.try_turn().await;
+        if !matches!(turn, Turn::Ours { .. }) {
+            // What we wrote before still holds until its end: the lease is not given up for one lost answer.
+            tracing::debug!(lease = %self.name, ?turn, "lease not renewed");
+        }
+        turn
+    }
+
+    async fn try_turn(&self) -> Turn {
+        let found = match timeout(CALL, self.leases.get_opt(&self.name)).await {
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => return Turn::Unknown { why: error.to_string() },
+            Err(_) => return Turn::Unknown { why: format!("no answer within {CALL:?}") },
+        };
+        // The lease counts from before the write is sent, so that it never seems longer to us than to others.
+        let began = Instant::now();
+        let write = match &found {
+            None => timeout(CALL, self.leases.create(&PostParams::default(), &self.taken(None))).await,
+            Some(lease) if self.may_write(lease) => {
+                timeout(CALL, self.leases.replace(&self.name, &PostParams::default(), &self.taken(Some(lease)))).await
+            }
+            Some(lease) => return Turn::Theirs { holder: holder_of(lease).to_owned() },
+        };
+        match write {
+            Ok(Ok(_)) => {
+                let until = began + self.lasts;
+                *self.lock() = State { until: Some(until), seen: None };
+                Turn::Ours { until }
+            }
+            Ok(Err(error)) => Turn::Unknown { why: error.to_string() },
+            Err(_) => Turn::Unknown { why: format!("no answer within {CALL:?}") },
+        }
+    }
+
+    /// Ours, nobody's, or seen unchanged for its whole duration.
+    fn may_write(&self, lease: &Lease) -> bool {
+        let holder = holder_of(lease);
+        if holder == self.holder || holder.is_empty() {
+            return true;
+        }
+        let version = lease.metadata.resource_version.clone().unwrap_or_default();
+        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).unwrap_or(0);
+        let theirs = Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).max(self.lasts);
+        let mut state = self.lock();
+        match &state.seen {
+            Some((seen, since)) if *seen == version => since.elapsed() > theirs,
+            _ => {
+                state.seen = Some((version, Instant::now()));
+                false
+            }
+        }
+    }
+
+    fn taken(&self, before: Option<&Lease>) -> Lease {
+        let now = MicroTime(k8s_openapi::jiff::Timestamp::now());
+        let spec = before.and_then(|lease| lease.spec.clone()).unwrap_or_default();
+        let same = before.is_some_and(|lease| holder_of(lease) == self.holder);
+        let transitions = spec.lease_transitions.unwrap_or(0);
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                resource_version: before.and_then(|lease| lease.metadata.resource_version.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.holder.clone()),
+                lease_duration_seconds: Some(i32::try_from(self.lasts.as_secs().max(1)).unwrap_or(i32::MAX)),
+                acquire_time: if same { spec.acquire_time } else { Some(now.clone()) },
+                renew_time: Some(now),
+                lease_transitions: Some(if same || before.is_none() { transitions } else { transitions + 1 }),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    /// Leave for one write: the lease is read again, is ours, and lasts longer than `margin`.
+    ///
+    /// # Errors
+    /// [`StepError::NoLease`].
+    pub async fn permit(&self, margin: Duration) -> Result<Permit, StepError> {
+        let no = |why: String| Err(StepError::NoLease(why));
+        let Some(until) = self.lock().until else { return no("the lease is not ours".into()) };
+        let found = match timeout(CALL, self.leases.get_opt(&self.name)).await {
+            Ok(Ok(Some(found))) => found,
+            Ok(Ok(None)) => return no(format!("lease {} is gone", self.name)),
+            Ok(Err(error)) => return no(format!("lease {} can not be read: {error}", self.name)),
+            Err(_) => return no(format!("lease {} can not be read: no answer within {CALL:?}", self.name)),
+        };
+        let holder = holder_of(&found);
+        if holder != self.holder {
+            self.lock().until = None;
+            return no(format!("lease {} is held by {holder}", self.name));
+        }
+        if until.saturating_duration_since(Instant::now()) <= margin {
+            return no(format!("lease {} ends too soon", self.name));
+        }
+        Ok(Permit::until(until))
+    }
+
+    /// Lets the lease go, so that another need not wait for its end.
+    pub async fn release(&self) {
+        if self.lock().until.take().is_none() {
+            return;
+        }
+        let Ok(Ok(Some(mut lease))) = timeout(CALL, self.leases.get_opt(&self.name)).await else { return };
+        if holder_of(&lease) != self.holder {
+            return;
+        }
+        if let Some(spec) = &mut lease.spec {
+            spec.holder_identity = None;
+        }
+        let released = timeout(CALL, self.leases.replace(&self.name, &PostParams::default(), &lease)).await;
+        if !matches!(released, Ok(Ok(_))) {
+            tracing::debug!(lease = %self.name, "the lease was not released; it ends by itself");
+        }
+    }
+}
+
+fn holder_of(lease: &Lease) -> &str {
+    lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
