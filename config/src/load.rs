@@ -4,7 +4,7 @@
 //! `UNDERSTUDY__…` variables over it, and what came out is read once more. Start reading at [`Config::load`].
 
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -129,14 +129,21 @@ pub(crate) fn options() -> serde_saphyr::Options {
 }
 
 fn read(path: &Path) -> Result<String, LoadError> {
-    let fail = |source| LoadError::Read { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(fail)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(fail)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(LoadError::TooLarge { path: path.to_owned() });
+    read_bounded(path, MAX_FILE_BYTES).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => LoadError::TooLarge { path: path.to_owned() },
+        ErrorKind::InvalidData => LoadError::NotText { path: path.to_owned() },
+        _ => LoadError::Read { path: path.to_owned(), source },
+    })
+}
+
+/// The text of a file of at most `limit` bytes.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<String> {
+    let mut text = Vec::new();
+    std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > limit {
+        return Err(ErrorKind::FileTooLarge.into());
     }
-    String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: path.to_owned() })
+    String::from_utf8(text).map_err(|_| ErrorKind::InvalidData.into())
 }
 
 /// Equal for equal settings within one build of the daemon, whatever the file looks like.

@@ -8,6 +8,7 @@ pub(super) mod mode {
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "snake_case")]
+    #[schemars(rename = "Mode")]
     pub enum Name {
         Observe,
         Confirm,
@@ -45,6 +46,7 @@ pub(super) mod witness_kind {
 
     #[derive(Deserialize, JsonSchema)]
     #[serde(rename_all = "snake_case")]
+    #[schemars(rename = "WitnessKind")]
     pub enum Name {
         PrimarySite,
         ThirdSite,
@@ -60,7 +62,7 @@ pub(super) mod witness_kind {
 
 /// A domain by its name in the file; for the schema alone.
 #[derive(schemars::JsonSchema)]
-#[schemars(rename_all = "snake_case")]
+#[schemars(rename = "Domain", rename_all = "snake_case")]
 #[expect(dead_code, reason = "the schema is all that is wanted of it")]
 pub(super) enum DomainName {
     /// The Nexus itself.
