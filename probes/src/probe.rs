@@ -1,0 +1,175 @@
+//! One way of looking, ready to look as often as needed.
+//!
+//! In: a probe or a self-check of the settings, with what surrounds it. Out: a [`Probe`]. Everything that can be wrong with the
+//! settings shows here, once; afterwards a look never fails, it reads.
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time;
+use understudy_config::{self as config, Look as Kind, Pair, SelfCheck};
+use understudy_core::{MirrorFacts, Observation, Reason, Site, millis};
+
+use crate::ceph::Ceph;
+use crate::exec::Exec;
+use crate::http::Http;
+use crate::rbd_mirror::RbdMirror;
+use crate::shared::Shared;
+use crate::sight::Sight;
+use crate::tcp::Tcp;
+use crate::{ProbeError, clock};
+
+/// What one look saw.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// What it means, when it began, and how long it took.
+    pub observation: Observation,
+    /// The mirrored images, if that was the look and every one could be read. The core tells by them whether A lives, and
+    /// the reading of `observation` is of no interest then.
+    pub mirror: Option<MirrorFacts>,
+    /// The greatest difference between A's clock and ours that this look allows for, in milliseconds, where it could tell.
+    pub clock_error_ms: Option<u64>,
+}
+
+impl Look {
+    /// A round whose look can not be used, since we ourselves were late.
+    pub(crate) fn late(started_ms: u64, latency_ms: u32, detail: impl AsRef<str>) -> Self {
+        Sight::unknown(Reason::Late, detail).at(started_ms, latency_ms)
+    }
+}
+
+impl Sight {
+    fn at(self, started_ms: u64, latency_ms: u32) -> Look {
+        let Sight { reading, detail, mirror, clock_error_ms } = self;
+        Look { observation: Observation { reading, started_ms, latency_ms, detail }, mirror, clock_error_ms }
+    }
+}
+
+/// One way of looking at a site. Cheap to keep: no connection, no task, no timer.
+pub struct Probe {
+    how: How,
+    period: Duration,
+    timeout: Duration,
+}
+
+enum How {
+    RbdMirror(RbdMirror),
+    Ceph(Ceph),
+    Http(Box<Http>),
+    Tcp(Tcp),
+    Exec(Exec),
+}
+
+impl Probe {
+    /// The probe `probe` of `pair`, which looks at `site`.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if it can not be made of its settings, or of the files and secrets that they name.
+    pub async fn of_pair(
+        probe: &config::Probe,
+        pair: &Pair,
+        site: Site,
+        config: &config::Config,
+        shared: &mut Shared,
+    ) -> Result<Self, ProbeError> {
+        let connect_within = probe.connect_timeout.map_or_else(|| two_thirds(probe.timeout.0), |span| span.0);
+        let place = Place { name: &probe.name, pair: Some((pair, site)), config, connect_within };
+        let how = How::new(&probe.look, &place, shared).await?;
+        Ok(Self { how, period: probe.period.0, timeout: probe.timeout.0 })
+    }
+
+    /// The self-check `check`.
+    ///
+    /// # Errors
+    /// [`ProbeError`] if it can not be made of its settings, or if its kind is of no use without a pair.
+    pub async fn of_self_check(
+        check: &SelfCheck,
+        config: &config::Config,
+        shared: &mut Shared,
+    ) -> Result<Self, ProbeError> {
+        let place = Place { name: &check.name, pair: None, config, connect_within: two_thirds(check.timeout.0) };
+        let how = How::new(&check.look, &place, shared).await?;
+        Ok(Self { how, period: check.period.0, timeout: check.timeout.0 })
+    }
+
+    /// Start-to-start time of its grid.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Total time-out of one look.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Looks once; never takes longer than [`Probe::timeout`]. Whether it was late by our own fault is for
+    /// [`Round`](crate::Round) to say.
+    pub async fn look(&self) -> Look {
+        let started = clock::since_boot();
+        let sight = self.how.look(self.timeout).await;
+        let latency = clock::since_boot().saturating_sub(started);
+        sight.at(millis(started), u32::try_from(latency.as_millis()).unwrap_or(u32::MAX))
+    }
+}
+
+/// What surrounds a probe in the file.
+pub(crate) struct Place<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) pair: Option<(&'a Pair, Site)>,
+    pub(crate) config: &'a config::Config,
+    pub(crate) connect_within: Duration,
+}
+
+impl<'a> Place<'a> {
+    /// The pair, which a self-check has not.
+    pub(crate) fn pair(&self, kind: &'static str) -> Result<(&'a Pair, Site), ProbeError> {
+        self.pair.ok_or_else(|| ProbeError::Setting {
+            what: kind,
+            why: format!(
+                "{:?} belongs to no pair; a self-check looks by kubernetes, ceph, http, tcp, dns or exec",
+                self.name
+            ),
+        })
+    }
+}
+
+impl How {
+    async fn new(look: &Kind, place: &Place<'_>, shared: &mut Shared) -> Result<Self, ProbeError> {
+        Ok(match look {
+            Kind::RbdMirror(look) => How::RbdMirror(RbdMirror::new(look, &place.pair("rbd_mirror")?.0.storage)?),
+            Kind::Ceph(look) => How::Ceph(Ceph::new(look)?),
+            Kind::Http(look) => How::Http(Box::new(Http::new(look, place.connect_within, shared)?)),
+            Kind::Tcp(look) => How::Tcp(Tcp::new(look, place.connect_within, shared)?),
+            Kind::Exec(look) => How::Exec(Exec::new(look)?),
+            Kind::Nexus(_) | Kind::Kubernetes(_) | Kind::Dns(_) => {
+                return Err(ProbeError::Setting { what: look.kind(), why: "not yet there".into() });
+            }
+        })
+    }
+
+    async fn look(&self, within: Duration) -> Sight {
+        match self {
+            How::RbdMirror(mirror) => mirror.look(within).await,
+            How::Ceph(ceph) => ceph.look(within).await,
+            How::Http(http) => answered(within, http.look()).await,
+            How::Tcp(tcp) => answered(within, tcp.look()).await,
+            How::Exec(exec) => exec.look(within).await,
+        }
+    }
+}
+
+/// A target that does not answer within the total time-out is down. The answer is looked for before the time is: one that
+/// has arrived is never lost to a timer that fired together with it.
+async fn answered(within: Duration, look: impl Future<Output = Sight>) -> Sight {
+    match time::timeout(within, look).await {
+        Ok(sight) => sight,
+        Err(_elapsed) => Sight::down(Reason::TimedOut, format!("no answer within {within:?}")),
+    }
+}
+
+/// Leaves a third of the time for the answer.
+fn two_thirds(timeout: Duration) -> Duration {
+    timeout * 2 / 3
+}
