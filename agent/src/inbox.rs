@@ -1,9 +1,7 @@
-//! The one way into the event loop. Everything that happens is sent here, and taken one by one.
-
-use std::sync::Arc;
+//! The way into the event loop for probes, steps and leases; humans come in by [`handle`](crate::handle).
 
 use tokio::sync::{mpsc, oneshot};
-use understudy_core::{Event, Order, PairId, Refusal, RunId, Step, View};
+use understudy_core::{Event, PairId, RunId, Step};
 
 /// How many messages may wait. A sender beyond that waits itself: nothing is dropped.
 pub const INBOX: usize = 4096;
@@ -13,17 +11,6 @@ pub const INBOX: usize = 4096;
 pub enum Incoming {
     /// For the core.
     Event(Event),
-    /// A human's order, by the pair's name.
-    Order {
-        /// The pair.
-        pair: String,
-        /// Who gave it.
-        by: String,
-        /// What.
-        order: Order,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<String, Refusal>>,
-    },
     /// A step asks to remember something before it goes on.
     Note {
         /// The pair.
@@ -39,10 +26,6 @@ pub enum Incoming {
         /// Whether it is on disk and the step may go on.
         reply: oneshot::Sender<bool>,
     },
-    /// Somebody wants to see the state.
-    Look(oneshot::Sender<Arc<View>>),
-    /// Load the configuration again.
-    Reload,
 }
 
 /// The loop ended: the process is about to end too.
@@ -69,14 +52,9 @@ impl Inbox {
         }
     }
 
-    /// Gives an order and waits for what became of it.
-    ///
-    /// # Errors
-    /// [`Stopping`] if the loop ended first.
-    pub async fn order(&self, pair: String, by: String, order: Order) -> Result<Result<String, Refusal>, Stopping> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Incoming::Order { pair, by, order, reply }).await.map_err(|_| Stopping)?;
-        answer.await.map_err(|_| Stopping)
+    /// Sends an event without waiting; whether it was taken. For those who must not be late for their next look.
+    pub fn event_now(&self, event: Event) -> bool {
+        self.0.try_send(Incoming::Event(event)).is_ok()
     }
 
     /// Puts a step's note into the journal; whether the step may go on.
@@ -94,22 +72,5 @@ impl Inbox {
         let (reply, answer) = oneshot::channel();
         self.0.send(Incoming::Note { pair, run, step, key, value, reply }).await.map_err(|_| Stopping)?;
         answer.await.map_err(|_| Stopping)
-    }
-
-    /// The state at this moment.
-    ///
-    /// # Errors
-    /// [`Stopping`] if the loop ended first.
-    pub async fn look(&self) -> Result<Arc<View>, Stopping> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Incoming::Look(reply)).await.map_err(|_| Stopping)?;
-        answer.await.map_err(|_| Stopping)
-    }
-
-    /// Asks for a reload of the configuration.
-    pub async fn reload(&self) {
-        if self.0.send(Incoming::Reload).await.is_err() {
-            tracing::debug!("a reload came after the end of the loop");
-        }
     }
 }

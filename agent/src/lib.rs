@@ -2,14 +2,24 @@
 //!
 //! The binaries `understudy` and `rehearse` both run it. Start reading at [`main`].
 
+pub mod daemon;
+pub mod guard;
 pub mod handle;
 pub mod history;
 pub mod inbox;
 pub mod journal;
+pub mod lease;
 pub mod metrics;
+pub mod notices;
 pub mod observe;
+pub mod readiness;
 pub mod report;
+pub mod runner;
 #[cfg(test)]
 mod samples;
+pub mod settings;
 pub mod tell;
 mod text;
+mod watcher;
+
+pub use watcher::Watcher;

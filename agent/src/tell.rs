@@ -85,21 +85,3 @@ fn role_words(role: &Role) -> String {
         Role::AtB => "B is active".into(),
     }
 }
-
-/// Logs the record once, with what changed as fields.
-pub fn record(record: &Record) {
-    let pair = record.pair().map(|name| name.as_str()).unwrap_or_default();
-    match record {
-        Record::Signal { probe, from, to, .. } => tracing::info!(pair, probe, %from, %to, "signal changed"),
-        Record::SelfCheck { check, from, to } => tracing::info!(check, %from, %to, "self-check changed"),
-        Record::Verdict { from, to, cause, .. } => tracing::info!(pair, %from, %to, cause, "verdict changed"),
-        Record::Stuck { .. } | Record::OldPrimaryReturned { .. } | Record::RunStopping { .. } => {
-            tracing::error!(pair, "{}", sentence(record).unwrap_or_default());
-        }
-        other => {
-            if let Some(sentence) = sentence(other) {
-                tracing::info!(pair, "{sentence}");
-            }
-        }
-    }
-}

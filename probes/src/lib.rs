@@ -24,12 +24,14 @@ mod sight;
 mod tcp;
 #[cfg(test)]
 mod testing;
+mod witness;
 
 use std::path::PathBuf;
 
 pub use grid::{BootClock, Clock, Grid, Looks, Round, look_now, watch};
 pub use probe::{Look, Probe};
 pub use shared::Shared;
+pub use witness::{DomainSeen, SIGNATURE, Testimony, Witness, sign};
 
 /// Why a probe can not be made of its settings.
 #[derive(Debug, thiserror::Error)]

@@ -64,6 +64,6 @@ impl PairId {
 }
 
 /// A number given by the shell to whoever waits for an [`Answer`](crate::Command::Answer) or an [`Ack`](crate::Command::Ack).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ticket(pub u64);

@@ -1,0 +1,167 @@
+//! Runs the steps that the core orders, each as a task of its own, and reports how they ended.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use tokio::task::AbortHandle;
+use tracing::Instrument;
+use understudy_actions::{Context, Gatekeeper, Later, Permit, StepError};
+use understudy_config::Pair;
+use understudy_core::{Event, Failure, PairId, Step, StepOrder, StepResult};
+
+use crate::inbox::Inbox;
+use crate::lease::Lease;
+
+/// What the steps of one pair have in common.
+#[derive(Clone)]
+pub struct Means {
+    /// The pair's settings.
+    pub pair: Arc<Pair>,
+    /// A's API server, for the fence alone.
+    pub primary: Option<kube::Client>,
+    /// B's API server.
+    pub standby: Option<kube::Client>,
+    /// The pair's lease.
+    pub lease: Lease,
+}
+
+/// How far each running step is, in its own words. Shown, never kept.
+#[derive(Debug, Clone, Default)]
+pub struct Progress(Arc<Mutex<BTreeMap<(PairId, Step), String>>>);
+
+impl Progress {
+    fn set(&self, pair: PairId, step: Step, text: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((pair, step), text);
+    }
+
+    fn clear(&self, pair: PairId, step: Step) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(pair, step));
+    }
+
+    /// What the running steps of `pair` say.
+    #[must_use]
+    pub fn of(&self, pair: PairId) -> BTreeMap<Step, String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|((p, _), _)| *p == pair).map(|((_, step), text)| (*step, text.clone())).collect()
+    }
+}
+
+/// Starts steps. One at a time for each step of a pair: a new try ends the old one, which at most still waits for an answer.
+pub struct Runner {
+    site: Arc<str>,
+    state: PathBuf,
+    program: PathBuf,
+    inbox: Inbox,
+    halted: Arc<AtomicBool>,
+    progress: Progress,
+    tasks: BTreeMap<(PairId, Step), AbortHandle>,
+}
+
+impl Runner {
+    /// A runner that reports to `inbox`.
+    ///
+    /// - `program`: this program, which keeps promotes as a process of its own.
+    /// - `halted`: once set, nothing is written to the world any more.
+    #[must_use]
+    pub fn new(site: &str, state: PathBuf, program: PathBuf, inbox: Inbox, halted: Arc<AtomicBool>) -> Self {
+        Self { site: site.into(), state, program, inbox, halted, progress: Progress::default(), tasks: BTreeMap::new() }
+    }
+
+    /// Where the running steps say how far they are.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
+    /// Begins a try of a step, within `span`.
+    pub fn start(&mut self, pair: PairId, means: &Means, order: StepOrder, span: tracing::Span) {
+        let key = (pair, order.step);
+        if let Some(earlier) = self.tasks.remove(&key) {
+            earlier.abort();
+        }
+        let order = Arc::new(order);
+        let gate = StepGate {
+            pair,
+            order: order.clone(),
+            inbox: self.inbox.clone(),
+            lease: means.lease.clone(),
+            halted: self.halted.clone(),
+            progress: self.progress.clone(),
+        };
+        let ctx = Context {
+            order: order.clone(),
+            pair: means.pair.clone(),
+            site: self.site.clone(),
+            primary: means.primary.clone(),
+            standby: means.standby.clone(),
+            state: self.state.clone(),
+            program: self.program.clone(),
+            gate: Arc::new(gate),
+        };
+        let (inbox, progress) = (self.inbox.clone(), self.progress.clone());
+        let task = async move {
+            let result = run_guarded(ctx).await;
+            progress.clear(pair, order.step);
+            let (run, step, attempt) = (order.run.clone(), order.step, order.attempt);
+            inbox.event(Event::StepEnded { pair, run, step, attempt, result }).await;
+        };
+        self.tasks.insert(key, tokio::spawn(task.instrument(span)).abort_handle());
+    }
+
+    /// Ends every task. What they began is found again by reading the world.
+    pub fn stop(&mut self) {
+        for task in std::mem::take(&mut self.tasks).into_values() {
+            task.abort();
+        }
+    }
+}
+
+/// A step that panics has an unknown outcome; the daemon lives on.
+async fn run_guarded(ctx: Context) -> StepResult {
+    match AssertUnwindSafe(understudy_actions::run(ctx)).catch_unwind().await {
+        Ok(result) => result,
+        Err(_) => StepResult::Failed { failure: Failure::Unknown, message: "the step panicked; see the log".into() },
+    }
+}
+
+struct StepGate {
+    pair: PairId,
+    order: Arc<StepOrder>,
+    inbox: Inbox,
+    lease: Lease,
+    halted: Arc<AtomicBool>,
+    progress: Progress,
+}
+
+impl Gatekeeper for StepGate {
+    fn permit(&self) -> Later<'_, Result<Permit, StepError>> {
+        Box::pin(async {
+            if self.halted.load(Ordering::Acquire) {
+                return Err(StepError::NoLease(
+                    "the journal takes no records, so nothing is written to the world".into(),
+                ));
+            }
+            self.lease.permit().await
+        })
+    }
+
+    fn note<'a>(&'a self, key: &'a str, value: String) -> Later<'a, Result<(), StepError>> {
+        Box::pin(async move {
+            let noted = self.inbox.note(self.pair, self.order.run.clone(), self.order.step, key.to_owned(), value);
+            match noted.await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(StepError::NotNoted("the run is paused or was stopped".into())),
+                Err(stopping) => Err(StepError::NotNoted(stopping.to_string())),
+            }
+        })
+    }
+
+    fn progress(&self, text: String) {
+        tracing::debug!(step = %self.order.step, "{text}");
+        self.progress.set(self.pair, self.order.step, text);
+    }
+}
