@@ -66,17 +66,22 @@ impl StepError {
         }
     }
 
-    /// The error with its causes, for the journal.
+    /// The error with its causes, on one line.
     #[must_use]
-    pub fn into_result(self) -> StepResult {
-        let failure = self.failure();
+    pub fn whole(&self) -> String {
         let mut message = self.to_string();
-        let mut source = std::error::Error::source(&self);
+        let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
             message.push_str(": ");
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        StepResult::Failed { failure, message }
+        message
+    }
+
+    /// The error with its causes, for the journal.
+    #[must_use]
+    pub fn into_result(self) -> StepResult {
+        StepResult::Failed { failure: self.failure(), message: self.whole() }
     }
 }

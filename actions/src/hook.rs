@@ -93,7 +93,8 @@ async fn program(hook: &CommandHook, words: &Words, limit: Duration) -> Result<S
     }
 }
 
-fn env(words: &Words) -> Vec<(String, String)> {
+/// What a program is told.
+pub(crate) fn env(words: &Words) -> Vec<(String, String)> {
     [
         ("UNDERSTUDY_PAIR", &words.pair),
         ("UNDERSTUDY_SITE", &words.site),

@@ -4,23 +4,34 @@
 //! [`StepResult`](understudy_core::StepResult). A step changes the world and reads it; which step comes when, and
 //! whether it is tried again, is for the core. Start reading at [`run`].
 
+mod blocklist;
 pub mod bundle;
 pub mod clean;
+mod consistency;
 mod context;
+pub mod demote;
 mod dns;
 pub mod dns_update;
 mod error;
 pub mod hook;
+mod hooks_storage;
 pub mod http_client;
 pub mod kube_client;
 pub mod lease;
 mod looks;
 pub mod manifest;
+mod mirror_back;
 pub mod process;
+mod promote;
 pub mod promote_keeper;
+mod promote_try;
+mod quiesce;
+mod rbd;
 pub mod route_webhook;
 mod run;
+pub mod storage;
 mod template;
+mod undo_point;
 pub mod webhook;
 
 pub use context::{Context, Gatekeeper, Later, Permit};
@@ -30,3 +41,5 @@ pub use template::{UnknownVariable, VARIABLES, Words, fill, unknown_variable};
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod testing_rbd;

@@ -3,7 +3,7 @@
 use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
-use crate::{Context, StepError, dns_update, route_webhook};
+use crate::{Context, StepError, dns_update, route_webhook, storage};
 
 /// What a step that came about has to say. It was read back from the world.
 #[derive(Debug, Default)]
@@ -48,17 +48,14 @@ async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
         Step::Route(number) => route(ctx, number).await,
         // The agent writes the report from the journal; nothing outside changes.
         Step::Report => Ok(StepDone::saying("")),
-        Step::Fence
-        | Step::ConsistencyPoint
-        | Step::Quiesce
-        | Step::Restore
-        | Step::Bound
-        | Step::Promote
-        | Step::UndoPoint
-        | Step::Deploy
-        | Step::Verify
-        | Step::RouteCheck
-        | Step::MirrorBack => Err(StepError::permanent(format!("this build has no step {}", ctx.order.step))),
+        Step::ConsistencyPoint => storage::consistency_point(ctx).await,
+        Step::Quiesce => storage::quiesce(ctx).await,
+        Step::Promote => storage::promote(ctx).await,
+        Step::UndoPoint => storage::undo_point(ctx).await,
+        Step::MirrorBack => storage::mirror_back(ctx).await,
+        Step::Fence | Step::Restore | Step::Bound | Step::Deploy | Step::Verify | Step::RouteCheck => {
+            Err(StepError::permanent(format!("this build has no step {}", ctx.order.step)))
+        }
     }
 }
 

@@ -1,0 +1,115 @@
+//! Storage that is promoted by hooks of the user's.
+//!
+//! The status hook prints `primary`, `secondary` or `unknown`; what counts is what it prints after the promote. A promote
+//! hook that is a command is run like a forced promote: as a process of its own, never killed, so that its time-out does not
+//! hold. One that is a webhook has its time-out. That B's copy is fit to be promoted, and that nothing replicates into it
+//! meanwhile, is the promote hook's to see to.
+//!
+//! In: the hooks. Out: B primary by the word of the status hook. Start reading at [`promote`].
+
+use std::time::Duration;
+
+use understudy_config::{Hook, StorageHooks};
+
+use crate::looks::Looks;
+use crate::promote_try::{Promote, Subject};
+use crate::{Context, StepDone, StepError, Words, hook};
+
+/// How long the status may lag behind the promote.
+const LAG: Duration = Duration::from_secs(30);
+
+/// Makes B primary, unless the status hook says that it is.
+///
+/// # Errors
+/// [`StepError`] where the status hook does not say so afterwards.
+pub(crate) async fn promote(ctx: &Context, hooks: &StorageHooks) -> Result<StepDone, StepError> {
+    let words = Words::of_step(ctx, format!("promote the storage of {} at {}", ctx.pair.name, ctx.site));
+    match &hooks.promote {
+        Hook::Command(command) => {
+            let subject = Volumes { status: &hooks.status, command: &command.command, words: &words };
+            let promote = Promote { ctx, subject };
+            let done = match promote.settle().await? {
+                Some(done) => done,
+                None => promote.start().await?.finish().await?,
+            };
+            Ok(StepDone::saying(done))
+        }
+        Hook::Webhook(_) => {
+            if role(&hooks.status, &words).await? == Role::Primary {
+                return Ok(StepDone::saying("the status hook says primary"));
+            }
+            hook::write(&hooks.promote, &words, ctx.gate.permit().await?).await?;
+            if becomes_primary(&hooks.status, &words).await? {
+                return Ok(StepDone::saying("promoted by webhook; the status hook says primary"));
+            }
+            Err(StepError::unknown("the promote hook succeeded, yet the status hook does not say primary"))
+        }
+    }
+}
+
+/// All that the hooks speak of.
+struct Volumes<'a> {
+    status: &'a Hook,
+    command: &'a [String],
+    words: &'a Words,
+}
+
+impl Subject for Volumes<'_> {
+    fn name(&self) -> &str {
+        "storage"
+    }
+
+    fn words(&self) -> Vec<String> {
+        self.command.to_vec()
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
+        hook::env(self.words)
+    }
+
+    async fn is_primary(&self) -> Result<bool, StepError> {
+        Ok(role(self.status, self.words).await? == Role::Primary)
+    }
+
+    async fn becomes_primary(&self) -> Result<bool, StepError> {
+        becomes_primary(self.status, self.words).await
+    }
+}
+
+/// What the status hook says of B.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Primary,
+    Secondary,
+    Unknown,
+}
+
+async fn role(status: &Hook, words: &Words) -> Result<Role, StepError> {
+    let said = hook::read(status, words).await?;
+    match said.trim().trim_matches('"') {
+        "primary" => Ok(Role::Primary),
+        "secondary" => Ok(Role::Secondary),
+        "unknown" => Ok(Role::Unknown),
+        _ => {
+            let said: String = said.chars().take(40).collect();
+            Err(StepError::permanent(format!(
+                "the status hook said {said:?}: it must say primary, secondary or unknown"
+            )))
+        }
+    }
+}
+
+async fn becomes_primary(status: &Hook, words: &Words) -> Result<bool, StepError> {
+    let mut looks = Looks::within(LAG);
+    loop {
+        match role(status, words).await {
+            Ok(Role::Primary) => return Ok(true),
+            Ok(Role::Secondary | Role::Unknown) => {}
+            Err(error) if error.failure() == understudy_core::Failure::Transient => {}
+            Err(error) => return Err(error),
+        }
+        if !looks.next().await {
+            return Ok(role(status, words).await? == Role::Primary);
+        }
+    }
+}
