@@ -87,14 +87,18 @@ pub async fn run(ctx: &Context, update: &DnsUpdate) -> Result<StepDone, StepErro
 
 /// Asks the server itself where the name leads.
 async fn check(update: &DnsUpdate, plan: &Plan) -> Result<Where, StepError> {
-    let found = dns::look_up(update.server, &plan.name, Carried::ByTcp, update.timeout.0)
-        .await
-        .map_err(|error| error.of_read(format!("failed to read {}", plan.name)))?;
+    let no_authority = || {
+        let (server, name) = (update.server, &plan.name);
+        StepError::permanent(format!(
+            "the DNS server {server} is no authority for {name}, or refuses to be asked: write the zone's primary server"
+        ))
+    };
+    let found = match dns::look_up(update.server, &plan.name, Carried::ByTcp, update.timeout.0).await {
+        Err(DnsError::Said { code: ResponseCode::Refused | ResponseCode::NotAuth, .. }) => return Err(no_authority()),
+        found => found.map_err(|error| error.of_read(format!("failed to read {}", plan.name)))?,
+    };
     if !found.authoritative {
-        return Err(StepError::permanent(format!(
-            "the DNS server {} is no authority for {}: write the zone's primary server",
-            update.server, plan.name
-        )));
+        return Err(no_authority());
     }
     if found.alias.is_none() && found.addresses == plan.to {
         return Ok(Where::AtB);

@@ -55,6 +55,16 @@ pub enum HttpError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The answer began and ended before its time.
+    #[error("the answer of {target} was cut off after {received} bytes")]
+    Cut {
+        /// What was called.
+        target: String,
+        /// How much of the body came.
+        received: u64,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The answer is longer than anything we asked for.
     #[error("the answer of {target} is longer than {limit} bytes")]
     TooLong {
@@ -85,7 +95,7 @@ impl HttpError {
     #[must_use]
     pub fn of_write(self, what: impl Into<String>) -> StepError {
         match self {
-            HttpError::Lost { .. } | HttpError::TooLong { .. } => {
+            HttpError::Lost { .. } | HttpError::Cut { .. } | HttpError::TooLong { .. } => {
                 StepError::Unknown { what: what.into(), source: Some(Box::new(self)) }
             }
             HttpError::Unusable { .. } | HttpError::NotSent { .. } => self.of_read(what),
@@ -186,12 +196,14 @@ impl Endpoint {
         self.dressed(method, self.base.clone())
     }
 
-    /// A request of `path` (with its query) below the URL.
-    pub fn request_below(&self, method: Method, path: &str) -> RequestBuilder {
+    /// A request of `path` below the URL, with `query`.
+    pub fn request_below(&self, method: Method, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
         let mut url = self.base.clone();
-        let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
         url.set_path(&format!("{}/{path}", self.base.path().trim_end_matches('/')));
-        url.set_query(query);
+        url.set_query(None);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
         self.dressed(method, url)
     }
 
@@ -236,8 +248,9 @@ impl Endpoint {
         let deadline = Instant::now() + self.within;
         let mut answer = self.head(request, deadline).await?;
         let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
-        let mut whole = true;
-        while let Some(chunk) = self.chunk(&mut answer, deadline).await? {
+        let (mut whole, mut received) = (true, 0);
+        while let Some(chunk) = self.chunk(&mut answer, received, deadline).await? {
+            received += chunk.len() as u64;
             if !take(&chunk) {
                 whole = false;
                 break;
@@ -264,13 +277,16 @@ impl Endpoint {
     async fn chunk(
         &self,
         answer: &mut reqwest::Response,
+        received: u64,
         deadline: Instant,
     ) -> Result<Option<bytes::Bytes>, HttpError> {
         let target = || self.target.clone();
         match timeout_at(deadline, answer.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(source)) => Err(HttpError::Lost { target: target(), source: source.without_url().into() }),
-            Err(_elapsed) => Err(HttpError::Lost { target: target(), source: Box::new(TimedOut(self.within)) }),
+            Ok(Err(source)) => Err(HttpError::Cut { target: target(), received, source: source.without_url().into() }),
+            Err(_elapsed) => {
+                Err(HttpError::Cut { target: target(), received, source: Box::new(TimedOut(self.within)) })
+            }
         }
     }
 
@@ -278,6 +294,13 @@ impl Endpoint {
     #[must_use]
     pub fn at_most(mut self, limit: Duration) -> Self {
         self.within = self.within.min(limit);
+        self
+    }
+
+    /// The same place with `within` for each call; the connection keeps its limit.
+    #[must_use]
+    pub fn within(mut self, within: Duration) -> Self {
+        self.within = within;
         self
     }
 
@@ -306,6 +329,12 @@ fn bare(error: reqwest::Error) -> Option<Box<dyn std::error::Error + Send + Sync
 /// Scheme, host and port of `url`.
 pub(crate) fn shown(url: &Url) -> String {
     url.origin().ascii_serialization()
+}
+
+/// An error with all of its causes, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |cause| cause.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What to connect to, and the `Host` header where it differs from that.

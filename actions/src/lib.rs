@@ -21,6 +21,8 @@ pub mod lease;
 mod looks;
 pub mod manifest;
 mod mirror_back;
+mod nexus_api;
+mod nonce;
 pub mod process;
 mod promote;
 pub mod promote_keeper;
@@ -32,6 +34,7 @@ mod run;
 pub mod storage;
 mod template;
 mod undo_point;
+pub mod verify;
 pub mod webhook;
 
 pub use context::{Context, Gatekeeper, Later, Permit};

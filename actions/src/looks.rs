@@ -20,7 +20,12 @@ pub(crate) struct Looks {
 impl Looks {
     /// Looks for `within` from now on.
     pub(crate) fn within(within: Duration) -> Self {
-        Self { deadline: Instant::now() + within, between: BETWEEN.build() }
+        Self::until(Instant::now() + within)
+    }
+
+    /// Looks until `deadline`.
+    pub(crate) fn until(deadline: Instant) -> Self {
+        Self { deadline, between: BETWEEN.build() }
     }
 
     /// Waits until the next look is due; false, at once, if the time would be over by then.

@@ -3,7 +3,7 @@
 use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
-use crate::{Context, StepError, dns_update, route_webhook, storage};
+use crate::{Context, StepError, dns_update, route_webhook, storage, verify};
 
 /// What a step that came about has to say. It was read back from the world.
 #[derive(Debug, Default)]
@@ -45,6 +45,7 @@ async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
         Step::Recheck | Step::PromoteRecheck => {
             Err(StepError::permanent(format!("{} is the core's own step: nothing was done", ctx.order.step)))
         }
+        Step::Verify => verify::run(ctx).await,
         Step::Route(number) => route(ctx, number).await,
         // The agent writes the report from the journal; nothing outside changes.
         Step::Report => Ok(StepDone::saying("")),
@@ -53,7 +54,7 @@ async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
         Step::Promote => storage::promote(ctx).await,
         Step::UndoPoint => storage::undo_point(ctx).await,
         Step::MirrorBack => storage::mirror_back(ctx).await,
-        Step::Fence | Step::Restore | Step::Bound | Step::Deploy | Step::Verify | Step::RouteCheck => {
+        Step::Fence | Step::Restore | Step::Bound | Step::Deploy | Step::RouteCheck => {
             Err(StepError::permanent(format!("this build has no step {}", ctx.order.step)))
         }
     }

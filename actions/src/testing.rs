@@ -1,6 +1,7 @@
 //! What the tests of the outward steps share: servers on loopback, a gate that always opens, settings from YAML.
 
 pub mod dns;
+pub mod nexus;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -163,4 +164,11 @@ pub fn pair(more: &str) -> Pair {
            storage: {{ hooks: {{ status: {{ command: {{ command: [echo, primary] }} }}, \
              promote: {{ command: {{ command: ['true'] }} }} }} }}, route: [], {verify} {more} }}"
     ))
+}
+
+/// A file with mode 600, as every temporary file has it.
+pub fn secret_file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
 }

@@ -4,7 +4,7 @@ use understudy_core::{Failure, Step};
 
 use super::*;
 use crate::testing::dns::{NameServer, Wire, key_text, wire};
-use crate::testing::{Gate, context, nobody, pair, yaml};
+use crate::testing::{Gate, context, nobody, pair, secret_file, yaml};
 
 const A: &str = "10.1.0.20";
 const B: &str = "10.2.0.20";
@@ -77,6 +77,16 @@ async fn an_alias_or_nothing_at_all_stops_the_step() {
 
     assert!(nothing.to_string().contains("leads to nothing"), "{nothing}");
     assert!(alias.to_string().contains("leads to alias of elsewhere.example.org."), "{alias}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_no_authority_is_named() {
+    let server = NameServer::start(&[A], 300).await;
+
+    let error = run_at(server.address, "zone: example.org,").await.0.unwrap_err();
+
+    assert_eq!(error.failure(), Failure::Permanent);
+    assert!(error.to_string().contains("is no authority for nexus.example.org."), "{error}");
 }
 
 #[tokio::test]
@@ -228,13 +238,6 @@ fn update_at(server: std::net::SocketAddr, settings: &str) -> DnsUpdate {
     let comma = if settings.is_empty() || settings.trim_end().ends_with(',') { "" } else { "," };
     let text = format!("{{ server: '{server}', {settings}{comma} {} }}", usual.join(", "));
     yaml(&text)
-}
-
-/// A file with mode 600, as every temporary file has it.
-fn secret_file(text: &str) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), text).unwrap();
-    file
 }
 
 fn text(error: StepError) -> String {

@@ -58,6 +58,15 @@ async fn a_connection_that_ends_without_an_answer_is_an_unknown_outcome() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_shorter_than_its_length_is_cut() {
+    let url = url(&format!("http://{}/", scripted(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc").await));
+
+    let error = get_from(&url, None).await.unwrap_err();
+
+    assert!(matches!(error, HttpError::Cut { received: 3, .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn an_endless_answer_is_cut_at_the_limit() {
     let endless = || async {
         let pieces = futures::stream::repeat_with(|| Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[b'x'; 512])));
@@ -115,10 +124,10 @@ async fn a_path_below_the_url_keeps_the_urls_own_path() {
     let url = url(&format!("http://{address}/nexus/"));
     let endpoint = Endpoint::open(Reach { url: &url, connect_to: None, ca: None }, SOON).await.unwrap();
 
-    let request = endpoint.request_below(Method::GET, "service/rest/v1/assets?repository=a%20b");
+    let request = endpoint.request_below(Method::GET, "service/rest/v1/assets", &[("repository", "a b&c")]);
     let answer = endpoint.call(request, 1024).await.unwrap();
 
-    assert_eq!(answer.body, "/nexus/service/rest/v1/assets?repository=a%20b");
+    assert_eq!(answer.body, "/nexus/service/rest/v1/assets?repository=a+b%26c");
 }
 
 #[tokio::test]
