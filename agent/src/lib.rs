@@ -11,6 +11,7 @@ pub mod journal;
 pub mod lease;
 pub mod metrics;
 pub mod notices;
+pub mod notify_systemd;
 pub mod observe;
 pub mod readiness;
 pub mod report;
@@ -18,8 +19,10 @@ pub mod runner;
 #[cfg(test)]
 mod samples;
 pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
 pub mod tell;
-mod text;
+pub mod text;
 mod watcher;
 
 pub use watcher::Watcher;
