@@ -41,7 +41,7 @@ impl Lease {
     pub fn of(pair: &Pair, standby: Option<&kube::Client>, holder: &str) -> Self {
         let lasts = pair.limits.lease.0;
         let Some(client) = standby else { return Lease::Directory { lasts } };
-        let namespace = pair.namespace.as_deref().unwrap_or("default");
+        let namespace = &pair.limits.lease_namespace;
         let name = format!("understudy-{}", pair.name);
         let keeper = LeaseKeeper::new(client, namespace, name, holder.to_owned(), lasts);
         Lease::AtB { keeper: Arc::new(keeper), margin: pair.limits.lease_margin.0 }

@@ -194,7 +194,7 @@ pub struct Telemetry {
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self { log_format: LogFormat::Text, log_filter: "info".into(), otlp_endpoint: None }
+        Self { log_format: LogFormat::Text, log_filter: "info,kube_client=off".into(), otlp_endpoint: None }
     }
 }
 

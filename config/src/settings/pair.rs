@@ -209,6 +209,8 @@ pub struct Limits {
     pub lease: Span,
     /// No write is sent with less left of the lease.
     pub lease_margin: Span,
+    /// The namespace at B in which the lease lies. It must exist before any failover, so it is not the pair's own.
+    pub lease_namespace: String,
 }
 
 impl Default for Limits {
@@ -220,6 +222,7 @@ impl Default for Limits {
             promote_overdue: Span::secs(180),
             lease: Span::secs(30),
             lease_margin: Span::secs(12),
+            lease_namespace: "default".into(),
         }
     }
 }
