@@ -219,6 +219,13 @@ impl Call {
         Ok(self)
     }
 
+    /// The same for a path further down.
+    pub(crate) fn further(&self, method: Method, digits: u64) -> Self {
+        let path = format!("{}{digits:02}", self.uri.path());
+        let uri = Uri::try_from(path).expect("digits may stand at the end of a path that was taken");
+        Self { method, uri, ..self.clone() }
+    }
+
     fn request(&self) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();

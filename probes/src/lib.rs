@@ -15,6 +15,7 @@ mod grid;
 mod http;
 mod http1;
 mod line;
+mod nexus;
 mod probe;
 mod process;
 mod rbd;
@@ -58,6 +59,9 @@ pub enum ProbeError {
     /// Correct `/etc/resolv.conf`, or write addresses (`connect_to`).
     #[error("failed to read the system's resolver configuration: {0}; write an address instead of a name (connect_to)")]
     Resolver(String),
+    /// Write the secret where the file says that it lies.
+    #[error("failed to read a secret")]
+    Secret(#[from] understudy_config::SecretError),
     /// Correct the setting.
     #[error("failed to use {what}: {why}")]
     Setting {

@@ -13,6 +13,7 @@ use understudy_core::{MirrorFacts, Observation, Reason, Site, millis};
 use crate::ceph::Ceph;
 use crate::exec::Exec;
 use crate::http::Http;
+use crate::nexus::Nexus;
 use crate::rbd_mirror::RbdMirror;
 use crate::shared::Shared;
 use crate::sight::Sight;
@@ -53,6 +54,7 @@ pub struct Probe {
 }
 
 enum How {
+    Nexus(Box<Nexus>),
     RbdMirror(RbdMirror),
     Ceph(Ceph),
     Http(Box<Http>),
@@ -73,9 +75,10 @@ impl Probe {
         shared: &mut Shared,
     ) -> Result<Self, ProbeError> {
         let connect_within = probe.connect_timeout.map_or_else(|| two_thirds(probe.timeout.0), |span| span.0);
-        let place = Place { name: &probe.name, pair: Some((pair, site)), config, connect_within };
+        let period = probe.period.0;
+        let place = Place { name: &probe.name, pair: Some((pair, site)), config, period, connect_within };
         let how = How::new(&probe.look, &place, shared).await?;
-        Ok(Self { how, period: probe.period.0, timeout: probe.timeout.0 })
+        Ok(Self { how, period, timeout: probe.timeout.0 })
     }
 
     /// The self-check `check`.
@@ -87,9 +90,10 @@ impl Probe {
         config: &config::Config,
         shared: &mut Shared,
     ) -> Result<Self, ProbeError> {
-        let place = Place { name: &check.name, pair: None, config, connect_within: two_thirds(check.timeout.0) };
+        let (period, connect_within) = (check.period.0, two_thirds(check.timeout.0));
+        let place = Place { name: &check.name, pair: None, config, period, connect_within };
         let how = How::new(&check.look, &place, shared).await?;
-        Ok(Self { how, period: check.period.0, timeout: check.timeout.0 })
+        Ok(Self { how, period, timeout: check.timeout.0 })
     }
 
     /// Start-to-start time of its grid.
@@ -119,6 +123,7 @@ pub(crate) struct Place<'a> {
     pub(crate) name: &'a str,
     pub(crate) pair: Option<(&'a Pair, Site)>,
     pub(crate) config: &'a config::Config,
+    pub(crate) period: Duration,
     pub(crate) connect_within: Duration,
 }
 
@@ -138,12 +143,13 @@ impl<'a> Place<'a> {
 impl How {
     async fn new(look: &Kind, place: &Place<'_>, shared: &mut Shared) -> Result<Self, ProbeError> {
         Ok(match look {
+            Kind::Nexus(look) => How::Nexus(Box::new(Nexus::new(*look, place, shared)?)),
             Kind::RbdMirror(look) => How::RbdMirror(RbdMirror::new(look, &place.pair("rbd_mirror")?.0.storage)?),
             Kind::Ceph(look) => How::Ceph(Ceph::new(look)?),
             Kind::Http(look) => How::Http(Box::new(Http::new(look, place.connect_within, shared)?)),
             Kind::Tcp(look) => How::Tcp(Tcp::new(look, place.connect_within, shared)?),
             Kind::Exec(look) => How::Exec(Exec::new(look)?),
-            Kind::Nexus(_) | Kind::Kubernetes(_) | Kind::Dns(_) => {
+            Kind::Kubernetes(_) | Kind::Dns(_) => {
                 return Err(ProbeError::Setting { what: look.kind(), why: "not yet there".into() });
             }
         })
@@ -151,6 +157,7 @@ impl How {
 
     async fn look(&self, within: Duration) -> Sight {
         match self {
+            How::Nexus(nexus) => nexus.look(within).await,
             How::RbdMirror(mirror) => mirror.look(within).await,
             How::Ceph(ceph) => ceph.look(within).await,
             How::Http(http) => answered(within, http.look()).await,
@@ -162,7 +169,7 @@ impl How {
 
 /// A target that does not answer within the total time-out is down. The answer is looked for before the time is: one that
 /// has arrived is never lost to a timer that fired together with it.
-async fn answered(within: Duration, look: impl Future<Output = Sight>) -> Sight {
+pub(crate) async fn answered(within: Duration, look: impl Future<Output = Sight>) -> Sight {
     match time::timeout(within, look).await {
         Ok(sight) => sight,
         Err(_elapsed) => Sight::down(Reason::TimedOut, format!("no answer within {within:?}")),

@@ -55,10 +55,10 @@ impl Shared {
 
     /// Who resolves names.
     pub(crate) fn names(&mut self) -> Result<Names, ProbeError> {
-        if self.names.is_none() {
-            self.names = Some(Names::of_the_system()?);
+        if let Some(known) = &self.names {
+            return Ok(known.clone());
         }
-        Ok(self.names.clone().unwrap_or_else(|| unreachable!("made one line above")))
+        Ok(self.names.insert(Names::of_the_system()?).clone())
     }
 }
 

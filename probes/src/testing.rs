@@ -11,10 +11,12 @@ use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use understudy_core::Reading;
+use understudy_config::Config;
+use understudy_core::{Reading, Site};
 use url::Url;
 
-use crate::shared::provider;
+use crate::shared::{Shared, provider};
+use crate::{Probe, ProbeError};
 
 /// Long enough for everything on loopback. Where it is to run out, time is paused.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -282,4 +284,41 @@ pub(crate) fn recorded(name: &str) -> PathBuf {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/ceph").join(name);
     assert!(path.exists(), "{}", path.display());
     path
+}
+
+/// A file with one pair, whose Nexus lies at `at`; `nexus` are more keys of its section, `probe` is its only probe.
+pub(crate) fn config(at: SocketAddr, nexus: &str, probe: &str) -> Config {
+    let text = format!(
+        "\
+site: standby-b
+mode: observe
+state: {{ file: /var/lib/understudy }}
+clusters: {{ primary: {{ kubeconfig: /nonexistent/primary.yaml }}, standby: {{ kubeconfig: /nonexistent/standby.yaml }} }}
+self_checks:
+  - {{ name: neutral, tcp: {{ address: '{at}' }} }}
+pairs:
+  - name: nexus-ddrs
+    nexus:
+      primary: {{ url: 'http://nexus.example.net/', connect_to: '{at}' }}
+      standby: {{ url: 'http://nexus.example.net/', connect_to: '{at}' }}
+      public: {{ url: 'http://nexus.example.net/' }}
+      {nexus}
+    probes:
+      - {{ name: watch, period: 30s, timeout: 20s, {probe} }}
+    site_down_when: {{ at_least: 1, of: [service] }}
+    rpo_max: 15m
+    storage:
+      rbd: {{ images: [rbd/nexus-data], rbd: [/nonexistent/rbd] }}
+    verify: {{ repositories: [maven-releases] }}
+    route:
+      - webhook: {{ url: 'https://lb.example.org/switch' }}
+"
+    );
+    Config::from_text("understudy.yaml", &text, []).unwrap_or_else(|error| panic!("{error}\n{text}")).config
+}
+
+/// The only probe of [`config`], at A.
+pub(crate) async fn probe(config: &Config) -> Result<Probe, ProbeError> {
+    let pair = &config.pairs[0];
+    Probe::of_pair(&pair.probes[0], pair, Site::A, config, &mut Shared::new()).await
 }
