@@ -5,30 +5,38 @@
 //! whether it is tried again, is for the core. Start reading at [`run`].
 
 mod blocklist;
+mod bound;
 pub mod bundle;
 pub mod clean;
 mod consistency;
 mod context;
+pub mod custom_resource;
 pub mod demote;
+mod deploy;
 mod dns;
 pub mod dns_update;
 mod error;
 pub mod hook;
 mod hooks_storage;
 pub mod http_client;
+mod kube_apply;
+mod kube_call;
 pub mod kube_client;
+mod kube_watch;
 pub mod lease;
 mod looks;
 pub mod manifest;
 mod mirror_back;
 mod nexus_api;
 mod nonce;
+mod pods;
 pub mod process;
 mod promote;
 pub mod promote_keeper;
 mod promote_try;
 mod quiesce;
 mod rbd;
+mod restore;
 pub mod route_webhook;
 mod run;
 pub mod storage;

@@ -3,7 +3,7 @@
 use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
-use crate::{Context, StepError, dns_update, route_webhook, storage, verify};
+use crate::{Context, StepError, bound, deploy, dns_update, restore, route_webhook, storage, verify};
 
 /// What a step that came about has to say. It was read back from the world.
 #[derive(Debug, Default)]
@@ -54,7 +54,10 @@ async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
         Step::Promote => storage::promote(ctx).await,
         Step::UndoPoint => storage::undo_point(ctx).await,
         Step::MirrorBack => storage::mirror_back(ctx).await,
-        Step::Fence | Step::Restore | Step::Bound | Step::Deploy | Step::RouteCheck => {
+        Step::Restore => restore::run(ctx).await,
+        Step::Bound => bound::run(ctx).await,
+        Step::Deploy => deploy::run(ctx).await,
+        Step::Fence | Step::RouteCheck => {
             Err(StepError::permanent(format!("this build has no step {}", ctx.order.step)))
         }
     }

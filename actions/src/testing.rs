@@ -1,6 +1,7 @@
 //! What the tests of the outward steps share: servers on loopback, a gate that always opens, settings from YAML.
 
 pub mod dns;
+pub mod kube;
 pub mod nexus;
 
 use std::net::SocketAddr;
