@@ -66,6 +66,12 @@ fn message(error: &Error) -> String {
             format!("{} stands here: write {}", kind_of(unexpected), plain(expected))
         }
         Error::InvalidScalar { ty, .. } => format!("write {} here", scalar(ty)),
+        Error::Unexpected { expected: "mapping start", .. } => "write a map of keys and values here".to_owned(),
+        Error::Unexpected { expected: "sequence start", .. } => "write a list here".to_owned(),
+        Error::Unexpected { expected: "string scalar" | "scalar", .. } => "write a single value here".to_owned(),
+        Error::UnknownAnchor { .. } => {
+            "no & of this name stands before this *: write the value itself, or its anchor first".to_owned()
+        }
         Error::InvalidBooleanStrict { .. } => "write true or false here".to_owned(),
         Error::NullIntoString { .. } => "nothing stands here: write a text, or remove the key".to_owned(),
         Error::QuotingRequired { value, .. } => {
@@ -83,7 +89,31 @@ fn message(error: &Error) -> String {
             "a second document begins here: one file is one document, so remove the line with ---".to_owned()
         }
         Error::Eof { .. } => "the file is empty: start from config/example.yaml".to_owned(),
-        other => printable(&DefaultMessageFormatter.format_message(other)),
+        Error::ExternalMessage { msg, .. } => {
+            format!("{}: look at indentation, brackets and quotes here", printable(msg))
+        }
+        other => address(&printable(&DefaultMessageFormatter.format_message(other))),
+    }
+}
+
+/// What the readers of URLs and addresses say, with the remedy and without the value.
+fn address(message: &str) -> String {
+    const OF_URLS: [&str; 7] = [
+        "relative URL without a base",
+        "invalid port number",
+        "empty host",
+        "invalid international domain name",
+        "invalid IPv4 address",
+        "invalid IPv6 address",
+        "invalid domain character",
+    ];
+    if OF_URLS.iter().any(|start| message.starts_with(start)) {
+        return "this is no URL: write https://HOST/PATH".to_owned();
+    }
+    match message {
+        "invalid socket address syntax" => "this is no address: write IP:PORT, never a name".to_owned(),
+        "invalid IP address syntax" => "this is no address: write an IP address, never a name".to_owned(),
+        other => other.to_owned(),
     }
 }
 

@@ -94,8 +94,9 @@ impl Config {
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Loaded, LoadError> {
         let refused = |error: &serde_saphyr::Error| LoadError::File(Problem::of(error, file, text));
-        let written: Config = serde_saphyr::from_str_with_options(text, options()).map_err(|error| refused(&error))?;
+        // A fault of the YAML itself first: read by types, it would show as a key that is missing.
         let tree = Tree::read(text).map_err(|error| refused(&error))?;
+        let written: Config = serde_saphyr::from_str_with_options(text, options()).map_err(|error| refused(&error))?;
         let variables = variables::ours(variables)?;
         let config = variables::lay_over(written, &tree, &variables)?;
         let sources = [file.to_owned()].into_iter().chain(variables.into_iter().map(|v| v.name)).collect();
@@ -143,7 +144,7 @@ pub(crate) fn read_bounded(path: &Path, limit: u64) -> std::io::Result<String> {
     if text.len() as u64 > limit {
         return Err(ErrorKind::FileTooLarge.into());
     }
-    String::from_utf8(text).map_err(|_| ErrorKind::InvalidData.into())
+    String::from_utf8(text).map_err(|_| std::io::Error::new(ErrorKind::InvalidData, "it is no UTF-8 text"))
 }
 
 /// Equal for equal settings within one build of the daemon, whatever the file looks like.
@@ -252,6 +253,17 @@ mod tests {
         let error = Config::load_with(&path, []).unwrap_err();
 
         assert!(matches!(error, LoadError::TooLarge { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("garbage.yaml");
+        std::fs::write(&path, [0xff, 0xfe, 0x00]).unwrap();
+
+        let error = Config::load_with(&path, []).unwrap_err();
+
+        assert!(matches!(error, LoadError::NotText { .. }), "{error}");
     }
 
     #[test]

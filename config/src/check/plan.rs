@@ -20,7 +20,11 @@ fn check_loss(lint: &mut Lint<'_>, pair: &Pair, at: &Key) {
     if rpo_max < writeback_window {
         let message =
             format!("{rpo_max} is less than the write-back window of {writeback_window}, which every copy lacks");
-        lint.error(&at.key("rpo_max"), message, format!("write at least {writeback_window} and the age of a snapshot"));
+        lint.error(
+            &at.key("rpo_max"),
+            message,
+            format!("write more than {writeback_window} and the age of a snapshot together"),
+        );
         return;
     }
     // With a third site the bound ends when A was last seen alive, else it grows until the promote.

@@ -104,7 +104,7 @@ fn check_grid(lint: &mut Lint<'_>, grid: &Grid<'_>, at: &Key) {
     if timeout.0.is_zero() {
         lint.error(&at.key("timeout"), format!("{name:?} would never get an answer"), "write at least 100ms");
     }
-    if timeout > period {
+    if timeout > period && !period.0.is_zero() {
         let message = format!("{name:?} may take {timeout}, which is longer than its period of {period}");
         lint.error(&at.key("timeout"), message, format!("write at most {period}, or give it a longer period"));
     }
@@ -115,14 +115,19 @@ fn check_grid(lint: &mut Lint<'_>, grid: &Grid<'_>, at: &Key) {
 }
 
 fn check_lost_syn(lint: &mut Lint<'_>, grid: &Grid<'_>, far: Option<Address>, at: &Key) {
-    let connect = grid.connect_timeout.unwrap_or(grid.timeout).0.min(grid.timeout.0);
+    // Two thirds of the whole if it is not written: see `Probe::connect_timeout`.
+    let connect = grid.connect_timeout.map_or(grid.timeout.0 * 2 / 3, |written| written.0.min(grid.timeout.0));
     if connect > SYN_AGAIN || far.is_none_or(|far| far.is_loopback()) {
         return;
     }
     let key = if grid.connect_timeout.is_some() { "connect_timeout" } else { "timeout" };
-    let message =
-        format!("{:?} gives up after {}, and a lost SYN is sent again only after 1s", grid.name, Span(connect));
-    lint.warn(&at.key(key), message, "write more than 1s, or one lost packet counts as Down");
+    let message = format!(
+        "{:?} gives up connecting after {}, and a lost SYN is sent again only after 1s",
+        grid.name,
+        Span(connect)
+    );
+    let more = if grid.connect_timeout.is_some() { "1s" } else { "1s 500ms" };
+    lint.warn(&at.key(key), message, format!("write more than {more}, or one lost packet counts as Down"));
 }
 
 /// Where a look connects to over a network, if it does.
@@ -203,7 +208,8 @@ fn check_mirror(lint: &mut Lint<'_>, pair: &Pair, probe: &Probe, at: &Key) {
         return lint.error(&at, message, "remove the probe, or write storage: { rbd: … }");
     };
     let holds = |image: &String| image.split_once('/').is_some_and(|(pool, _)| pool == mirror.pool);
-    if !rbd.images.iter().any(holds) {
+    let images_are_right = !rbd.images.is_empty() && rbd.images.iter().all(|image| super::storage::is_image(image));
+    if images_are_right && !rbd.images.iter().any(holds) {
         let message = format!("no image of the pair lies in pool {:?}", mirror.pool);
         lint.error(&at.key("pool"), message, "write the pool of storage.rbd.images");
     }

@@ -62,7 +62,7 @@ fn check_rbd(lint: &mut Lint<'_>, rbd: &Rbd, at: &Key) {
 }
 
 /// `POOL/IMAGE`. Namespaces of a pool are not handled.
-fn is_image(image: &str) -> bool {
+pub(super) fn is_image(image: &str) -> bool {
     let plain = |part: &str| !part.is_empty() && !part.contains(|c: char| c.is_whitespace() || "/@".contains(c));
     image.split_once('/').is_some_and(|(pool, image)| plain(pool) && plain(image))
 }
@@ -140,10 +140,11 @@ fn check_objects(lint: &mut Lint<'_>, pair: &Pair, at: &Key) {
         if written && !standby {
             needs_standby(lint, &at.key(key));
         }
-        if written && pair.namespace.as_deref().is_none_or(str::is_empty) {
-            let message = format!("{key} does not know its namespace");
-            lint.error(&at.key("namespace"), message, "add namespace to the pair");
-        }
+    }
+    let objects = pair.restore.is_some() || pair.deploy.is_some();
+    if objects && pair.namespace.as_deref().is_none_or(str::is_empty) {
+        let message = "restore and deploy do not know their namespace";
+        lint.error(&at.key("namespace"), message, "add namespace to the pair");
     }
     let Some(deploy) = &pair.deploy else { return };
     let patches = at.key("deploy").key("patch");
