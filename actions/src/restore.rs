@@ -6,6 +6,7 @@
 
 mod compare;
 
+use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use kube::Api;
 use kube::api::DynamicObject;
@@ -30,9 +31,15 @@ pub(crate) async fn run(ctx: &Context) -> Result<StepDone, StepError> {
     // The namespace first; the rest has no order but each claim's behind its volume.
     let (first, others) = bundle.before.split_first().expect("a bundle begins with its namespace");
     let mut outcomes = vec![desk.restore(first).await];
-    let singles = others.iter().map(Job::Single);
-    let claims = bundle.claims.iter().map(Job::Claim);
-    let jobs = stream::iter(singles.chain(claims)).map(|job| desk.carry_out(job));
+    // Boxed one by one: the compiler can not see through a stream of closures over references that all of it is Send.
+    let mut jobs: Vec<BoxFuture<'_, Vec<Result<Outcome, StepError>>>> = Vec::new();
+    for item in others {
+        jobs.push(Box::pin(desk.carry_out(Job::Single(item))));
+    }
+    for claim in &bundle.claims {
+        jobs.push(Box::pin(desk.carry_out(Job::Claim(claim))));
+    }
+    let jobs = stream::iter(jobs);
     let rest: Vec<_> = jobs.buffer_unordered(AT_ONCE).collect().await;
     outcomes.extend(rest.into_iter().flatten());
     account(outcomes)

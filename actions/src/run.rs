@@ -1,5 +1,8 @@
 //! Leads an order to its step.
 
+use std::future::ready;
+
+use futures::future::BoxFuture;
 use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
@@ -40,25 +43,27 @@ pub async fn run(ctx: Context) -> StepResult {
     }
 }
 
-async fn dispatch(ctx: &Context) -> Result<StepDone, StepError> {
+/// Each step is boxed where its type is known: the compiler can not see through all of them at once that they are Send.
+fn dispatch(ctx: &Context) -> BoxFuture<'_, Result<StepDone, StepError>> {
     match ctx.order.step {
         Step::Recheck | Step::PromoteRecheck => {
-            Err(StepError::permanent(format!("{} is the core's own step: nothing was done", ctx.order.step)))
+            let what = format!("{} is the core's own step: nothing was done", ctx.order.step);
+            Box::pin(ready(Err(StepError::permanent(what))))
         }
-        Step::Verify => verify::run(ctx).await,
-        Step::Route(number) => route(ctx, number).await,
+        Step::Restore => Box::pin(restore::run(ctx)),
+        Step::Bound => Box::pin(bound::run(ctx)),
+        Step::ConsistencyPoint => Box::pin(storage::consistency_point(ctx)),
+        Step::Quiesce => Box::pin(storage::quiesce(ctx)),
+        Step::Promote => Box::pin(storage::promote(ctx)),
+        Step::UndoPoint => Box::pin(storage::undo_point(ctx)),
+        Step::MirrorBack => Box::pin(storage::mirror_back(ctx)),
+        Step::Deploy => Box::pin(deploy::run(ctx)),
+        Step::Verify => Box::pin(verify::run(ctx)),
+        Step::Route(number) => Box::pin(route(ctx, number)),
         // The agent writes the report from the journal; nothing outside changes.
-        Step::Report => Ok(StepDone::saying("")),
-        Step::ConsistencyPoint => storage::consistency_point(ctx).await,
-        Step::Quiesce => storage::quiesce(ctx).await,
-        Step::Promote => storage::promote(ctx).await,
-        Step::UndoPoint => storage::undo_point(ctx).await,
-        Step::MirrorBack => storage::mirror_back(ctx).await,
-        Step::Restore => restore::run(ctx).await,
-        Step::Bound => bound::run(ctx).await,
-        Step::Deploy => deploy::run(ctx).await,
+        Step::Report => Box::pin(ready(Ok(StepDone::saying("")))),
         Step::Fence | Step::RouteCheck => {
-            Err(StepError::permanent(format!("this build has no step {}", ctx.order.step)))
+            Box::pin(ready(Err(StepError::permanent(format!("this build has no step {}", ctx.order.step)))))
         }
     }
 }

@@ -9,6 +9,8 @@ mod canary;
 
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 use understudy_config::{Artifact, HttpLook, Nexus};
 use understudy_core::Finding;
@@ -93,7 +95,7 @@ async fn identity(
     api: &NexusApi,
     account: &mut Account,
 ) -> Result<(), StepError> {
-    let version = patience.ask(async || api.version().await).await?;
+    let version = patience.ask(|| api.version().boxed()).await?;
     account.said.push(format!("Nexus {version}"));
     patience.until_writable(nexus, api).await?;
     if !api.has_login() {
@@ -103,7 +105,7 @@ async fn identity(
         account.said.push("no login, so that neither it nor the node nor the checks were looked at".into());
         return Ok(());
     }
-    let node = patience.ask(async || api.node().await).await?;
+    let node = patience.ask(|| api.node().boxed()).await?;
     account.said.push(match (&nexus.node_id, node) {
         (Some(expected), Some(found)) if *expected != found => {
             return Err(StepError::permanent(format!(
@@ -128,7 +130,7 @@ async fn repositories(
     if expected.is_empty() {
         return Ok(());
     }
-    let found = patience.ask(async || api.repositories().await).await?;
+    let found = patience.ask(|| api.repositories().boxed()).await?;
     let missing: Vec<&String> = expected.iter().filter(|name| !found.contains(name)).collect();
     if !missing.is_empty() {
         return Err(StepError::permanent(format!("the Nexus at B has no repository {}", list(&missing))));
@@ -147,7 +149,7 @@ async fn artifacts(
     let mut bytes = 0;
     for (number, artifact) in expected.iter().enumerate() {
         patience.ctx.gate.progress(format!("artifact {} of {}: {}", number + 1, expected.len(), artifact.path));
-        let found = patience.ask(async || api.download(&artifact.path, LONGEST_ARTIFACT).await).await?;
+        let found = patience.ask(|| api.download(&artifact.path, LONGEST_ARTIFACT).boxed()).await?;
         if !found.sha256.eq_ignore_ascii_case(&artifact.sha256) {
             return Err(StepError::permanent(format!(
                 "artifact {} came back with {} bytes and sha256 {}, not {}",
@@ -178,7 +180,7 @@ async fn canaries(
             account.said.push(format!("no canaries: {error}"));
             return Ok(());
         }
-        Err(_passing) => patience.ask(async || api.assets(&nexus.canary_repository, &folder).await).await?,
+        Err(_passing) => patience.ask(|| api.assets(&nexus.canary_repository, &folder).boxed()).await?,
     };
     let survivor = canary::newest_whole(api, &nexus.canary_repository, listed).await;
     account.items += usize::from(survivor.newest.is_some());
@@ -241,7 +243,7 @@ async fn plant(
     };
     if !is_there(api, &nonce).await {
         upload(ctx, nexus, api, &nonce).await?;
-        let content = patience.ask(async || api.content(&nonce.path).await).await?;
+        let content = patience.ask(|| api.content(&nonce.path).boxed()).await?;
         if content != nonce.content {
             return Err(StepError::permanent(format!(
                 "{} came back with another content than it was given",
@@ -289,7 +291,7 @@ struct Patience<'a> {
 }
 
 impl Patience<'_> {
-    async fn ask<T>(&self, question: impl AsyncFn() -> Result<T, NexusError>) -> Result<T, StepError> {
+    async fn ask<'a, T>(&self, question: impl Fn() -> BoxFuture<'a, Result<T, NexusError>>) -> Result<T, StepError> {
         let mut looks = Looks::until(self.deadline);
         let mut few = FEW_TIMES;
         loop {
@@ -312,7 +314,7 @@ impl Patience<'_> {
     async fn until_writable(&self, nexus: &Nexus, api: &NexusApi) -> Result<(), StepError> {
         let mut looks = Looks::until(self.deadline);
         loop {
-            match self.ask(async || api.writable().await).await? {
+            match self.ask(|| api.writable().boxed()).await? {
                 Writable::Yes => return Ok(()),
                 Writable::Frozen { reason } => return Err(frozen(nexus, &reason)),
                 Writable::NotNow => self.ctx.gate.progress("Nexus at B takes no writes yet".into()),
@@ -327,7 +329,7 @@ impl Patience<'_> {
     async fn until_healthy(&self, nexus: &Nexus, api: &NexusApi, account: &mut Account) -> Result<(), StepError> {
         let mut looks = Looks::until(self.deadline);
         loop {
-            let Some(checks) = self.ask(async || api.checks().await).await? else {
+            let Some(checks) = self.ask(|| api.checks().boxed()).await? else {
                 account.said.push("the login may not see the checks (nexus:metrics:read)".into());
                 return Ok(());
             };

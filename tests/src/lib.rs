@@ -3,4 +3,5 @@
 //! Start at [`standin`] or [`lab`].
 
 pub mod lab;
+pub mod rehearse;
 pub mod standin;
