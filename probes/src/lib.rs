@@ -14,6 +14,7 @@ mod fault;
 mod grid;
 mod http;
 mod http1;
+mod kubernetes;
 mod line;
 mod nexus;
 mod probe;

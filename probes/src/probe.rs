@@ -13,6 +13,7 @@ use understudy_core::{MirrorFacts, Observation, Reason, Site, millis};
 use crate::ceph::Ceph;
 use crate::exec::Exec;
 use crate::http::Http;
+use crate::kubernetes::Kubernetes;
 use crate::nexus::Nexus;
 use crate::rbd_mirror::RbdMirror;
 use crate::shared::Shared;
@@ -55,6 +56,7 @@ pub struct Probe {
 
 enum How {
     Nexus(Box<Nexus>),
+    Kubernetes(Box<Kubernetes>),
     RbdMirror(RbdMirror),
     Ceph(Ceph),
     Http(Box<Http>),
@@ -144,12 +146,13 @@ impl How {
     async fn new(look: &Kind, place: &Place<'_>, shared: &mut Shared) -> Result<Self, ProbeError> {
         Ok(match look {
             Kind::Nexus(look) => How::Nexus(Box::new(Nexus::new(*look, place, shared)?)),
+            Kind::Kubernetes(which) => How::Kubernetes(Box::new(Kubernetes::new(*which, place, shared).await?)),
             Kind::RbdMirror(look) => How::RbdMirror(RbdMirror::new(look, &place.pair("rbd_mirror")?.0.storage)?),
             Kind::Ceph(look) => How::Ceph(Ceph::new(look)?),
             Kind::Http(look) => How::Http(Box::new(Http::new(look, place.connect_within, shared)?)),
             Kind::Tcp(look) => How::Tcp(Tcp::new(look, place.connect_within, shared)?),
             Kind::Exec(look) => How::Exec(Exec::new(look)?),
-            Kind::Kubernetes(_) | Kind::Dns(_) => {
+            Kind::Dns(_) => {
                 return Err(ProbeError::Setting { what: look.kind(), why: "not yet there".into() });
             }
         })
@@ -158,6 +161,7 @@ impl How {
     async fn look(&self, within: Duration) -> Sight {
         match self {
             How::Nexus(nexus) => nexus.look(within).await,
+            How::Kubernetes(kubernetes) => kubernetes.look(within).await,
             How::RbdMirror(mirror) => mirror.look(within).await,
             How::Ceph(ceph) => ceph.look(within).await,
             How::Http(http) => answered(within, http.look()).await,
@@ -172,8 +176,12 @@ impl How {
 pub(crate) async fn answered(within: Duration, look: impl Future<Output = Sight>) -> Sight {
     match time::timeout(within, look).await {
         Ok(sight) => sight,
-        Err(_elapsed) => Sight::down(Reason::TimedOut, format!("no answer within {within:?}")),
+        Err(_elapsed) => no_answer(within),
     }
+}
+
+pub(crate) fn no_answer(within: Duration) -> Sight {
+    Sight::down(Reason::TimedOut, format!("no answer within {within:?}"))
 }
 
 /// Leaves a third of the time for the answer.
