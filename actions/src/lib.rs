@@ -37,6 +37,7 @@ mod promote_try;
 mod quiesce;
 mod rbd;
 mod restore;
+pub mod route_check;
 pub mod route_webhook;
 mod run;
 pub mod storage;

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
-use crate::{Context, StepError, bound, deploy, dns_update, restore, route_webhook, storage, verify};
+use crate::{Context, StepError, bound, deploy, dns_update, restore, route_check, route_webhook, storage, verify};
 
 /// What a step that came about has to say. It was read back from the world.
 #[derive(Debug, Default)]
@@ -62,9 +62,8 @@ fn dispatch(ctx: &Context) -> BoxFuture<'_, Result<StepDone, StepError>> {
         Step::Route(number) => Box::pin(route(ctx, number)),
         // The agent writes the report from the journal; nothing outside changes.
         Step::Report => Box::pin(ready(Ok(StepDone::saying("")))),
-        Step::Fence | Step::RouteCheck => {
-            Box::pin(ready(Err(StepError::permanent(format!("this build has no step {}", ctx.order.step)))))
-        }
+        Step::RouteCheck => Box::pin(route_check::run(ctx)),
+        Step::Fence => Box::pin(ready(Err(StepError::permanent(format!("this build has no step {}", ctx.order.step))))),
     }
 }
 

@@ -160,10 +160,11 @@ pub fn context(pair: Pair, step: Step, gate: &Arc<Gate>) -> Context {
 /// A pair that is complete enough, with `more` settings of its own.
 pub fn pair(more: &str) -> Pair {
     let verify = if more.contains("verify:") { "" } else { "verify: {}," };
+    let route = if more.contains("route: [") { "" } else { "route: []," };
     yaml(&format!(
         "{{ name: nexus, probes: [], site_down_when: {{ at_least: 1, of: [service] }}, rpo_max: 15m, \
            storage: {{ hooks: {{ status: {{ command: {{ command: [echo, primary] }} }}, \
-             promote: {{ command: {{ command: ['true'] }} }} }} }}, route: [], {verify} {more} }}"
+             promote: {{ command: {{ command: ['true'] }} }} }} }}, {route} {verify} {more} }}"
     ))
 }
 
