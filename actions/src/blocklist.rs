@@ -76,13 +76,20 @@ async fn mirrors(cli: &Cli<'_>, images: &[ImageName]) -> Result<BTreeSet<u64>, S
     Ok(by_pool.chain(statuses.into_iter().filter_map(|status| status.instance_id)).collect())
 }
 
-/// Refuses every rbd-mirror that has an image of the pair open, until there is no watcher any more. Returns the addresses.
+/// Refuses every rbd-mirror that has an image of the pair open, until there is no watcher any more.
+///
+/// - `noted`: the addresses that are noted so far. The note is one list, so that each new one is written with all others.
+/// - Returns that list with the new ones.
 ///
 /// # Errors
 /// [`StepError::Permanent`] if a workload has an image open, [`StepError::Transient`] if patience is over.
-pub(crate) async fn clear(ctx: &Context, cli: &Cli<'_>, patience: Patience) -> Result<Vec<String>, StepError> {
+pub(crate) async fn clear(
+    ctx: &Context,
+    cli: &Cli<'_>,
+    patience: Patience,
+    mut noted: Vec<String>,
+) -> Result<Vec<String>, StepError> {
     let began = Instant::now();
-    let mut noted = noted(ctx)?;
     loop {
         let open = opened(cli, &ctx.order.images).await?;
         if open.is_empty() {
@@ -134,7 +141,7 @@ pub(crate) async fn lift(ctx: &Context, cli: &Cli<'_>) -> Result<usize, StepErro
 }
 
 /// The addresses that a quiesce of this run has refused, or was about to.
-fn noted(ctx: &Context) -> Result<Vec<String>, StepError> {
+pub(crate) fn noted(ctx: &Context) -> Result<Vec<String>, StepError> {
     let Some(note) = ctx.order.notes.get(&format!("{}/{NOTE}", Step::Quiesce)) else { return Ok(Vec::new()) };
     serde_json::from_str(note).map_err(|error| StepError::Permanent {
         what: format!("failed to understand the note {note:?} of what was blocklisted"),

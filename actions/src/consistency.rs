@@ -72,3 +72,6 @@ fn sentence(facts: &ImageFacts) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

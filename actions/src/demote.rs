@@ -68,3 +68,6 @@ async fn is_primary(cli: &Cli<'_>, image: &ImageName) -> Result<bool, crate::Ste
     let mirroring = mirroring.ok_or_else(|| crate::StepError::permanent(format!("{image} is not mirrored at A")))?;
     Ok(mirroring.primary)
 }
+
+#[cfg(test)]
+mod tests;

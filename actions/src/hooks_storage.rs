@@ -113,3 +113,6 @@ async fn becomes_primary(status: &Hook, words: &Words) -> Result<bool, StepError
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,3 +47,6 @@ async fn schedule(
     }
     Ok(Some(image.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,9 +50,10 @@ async fn run_with(ctx: &Context, settings: &Rbd, patience: Patience) -> Result<S
         return Ok(StepDone::saying("no rbd-mirror has an image of the pair open"));
     }
     // Side by side: rbd-mirror ends faster once it is refused, and does not come back once it is stopped.
-    let (stopped, _) = tokio::try_join!(stop(ctx, settings), blocklist::clear(ctx, &cli, patience))?;
+    let noted = blocklist::noted(ctx)?;
+    let (stopped, refused) = tokio::try_join!(stop(ctx, settings), blocklist::clear(ctx, &cli, patience, noted))?;
     // It may have come back while the stop was under way.
-    let refused = blocklist::clear(ctx, &cli, patience).await?;
+    let refused = blocklist::clear(ctx, &cli, patience, refused).await?;
     Ok(StepDone::saying(format!("{stopped}; blocklisted {}; no watcher left", words(&refused))))
 }
 
@@ -210,3 +211,6 @@ async fn run_command(name: &str, words: &[String], permit: Permit) -> Result<(),
         Err(error) => Err(StepError::Unknown { what: format!("failed to run {name}"), source: Some(Box::new(error)) }),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -40,3 +40,6 @@ async fn is_there(cli: &Cli<'_>, image: &ImageName, name: &str) -> Result<bool, 
 fn snapshot_name(ctx: &Context) -> String {
     format!("understudy-{}", ctx.order.run.as_str().replace(['@', '/'], "_"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! Hooks that are shell scripts, run by real keepers.
+
+use understudy_core::{Failure, Step};
+
+use super::*;
+use crate::testing::yaml;
+use crate::testing_rbd::{Site, permanent, until};
+
+#[tokio::test]
+async fn the_promote_hook_is_run_once_and_the_status_hook_has_the_last_word() {
+    let site = site("echo secondary");
+    let promote = "echo primary > $D/role; echo $UNDERSTUDY_EPOCH $UNDERSTUDY_STEP >> $D/runs";
+
+    let done = run(&site, promote, 1).await.unwrap();
+    run(&site, promote, 1).await.unwrap();
+
+    assert!(done.detail.contains("storage is primary"), "{}", done.detail);
+    assert_eq!(site.read("runs"), "7 promote\n");
+}
+
+#[tokio::test]
+async fn a_daemon_that_died_waits_for_the_promote_hook_that_still_runs() {
+    let site = site("echo secondary");
+    let promote = "echo x >> $D/runs; while ! [ -f $D/go ]; do sleep 0.02; done; echo primary > $D/role";
+    let gone = tokio::spawn(run(&site, promote, 1));
+    until("it runs", || site.path("runs").exists()).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+
+    let resumed = tokio::spawn(run(&site, promote, 1));
+    site.write("go", "");
+
+    resumed.await.unwrap().unwrap();
+    assert_eq!(site.read("runs"), "x\n");
+}
+
+#[tokio::test]
+async fn a_status_that_lags_behind_the_promote_is_waited_for() {
+    let site = site("echo secondary");
+    let promote = "( sleep 0.3; echo primary > $D/role ) > /dev/null 2>&1 &";
+
+    run(&site, promote, 1).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_status_hook_that_says_anything_else_is_no_status() {
+    for said in ["PRIMARY", "", "primary or so"] {
+        let site = site(&format!("echo '{said}'"));
+
+        let message = permanent(run(&site, "touch $D/runs", 1).await);
+
+        assert!(message.contains("it must say primary, secondary or unknown"), "{message}");
+        assert!(!site.path("runs").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_did_not_make_it_primary_is_an_unknown_outcome() {
+    let site = site("echo secondary");
+    let address = crate::testing::scripted(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n").await;
+
+    let error = run_hooks(&site, &format!("webhook: {{ url: 'http://{address}/' }}"), 1).await.unwrap_err();
+
+    assert_ne!(error.failure(), Failure::Permanent);
+    assert_eq!(site.gate.permits(), 1);
+}
+
+#[tokio::test]
+async fn a_webhook_that_makes_it_primary_is_done_and_is_not_called_again() {
+    let site = site("echo secondary");
+    // Whoever takes the call makes it primary, before he answers.
+    let role = site.path("role");
+    let router = axum::Router::new().fallback(move || async move { std::fs::write(&role, "primary\n").unwrap() });
+    let address = crate::testing::serve(router).await;
+    let hook = format!("webhook: {{ url: 'http://{address}/' }}");
+
+    run_hooks(&site, &hook, 1).await.unwrap();
+    run_hooks(&site, &hook, 1).await.unwrap();
+
+    assert_eq!(site.gate.permits(), 1);
+}
+
+/// A site whose status hook prints the file `role`, or else runs `status`.
+fn site(status: &str) -> Site {
+    let site = Site::with(&[]);
+    site.write("status.sh", &format!("cat {} 2>/dev/null || {status}\n", site.path("role").display()));
+    site
+}
+
+fn run(site: &Site, promote: &str, attempt: u32) -> impl Future<Output = Result<StepDone, StepError>> + use<> {
+    let script = promote.replace("$D", &site.dir.path().display().to_string());
+    site.write("promote.sh", &format!("{script}\n"));
+    run_hooks(site, &format!("command: {{ command: [sh, {}] }}", site.path("promote.sh").display()), attempt)
+}
+
+fn run_hooks(site: &Site, hook: &str, attempt: u32) -> impl Future<Output = Result<StepDone, StepError>> + use<> {
+    let status = site.path("status.sh");
+    let hooks: StorageHooks =
+        yaml(&format!("{{ status: {{ command: {{ command: [sh, {}] }} }}, promote: {{ {hook} }} }}", status.display()));
+    let ctx = site.context_with(Step::Promote, |order| order.attempt = attempt);
+    async move { promote(&ctx, &hooks).await }
+}
