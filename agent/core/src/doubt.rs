@@ -137,7 +137,12 @@ impl Fitness {
     }
 
     fn raise(&mut self, doubt: Doubt, policy: &Policy, now: Now) {
-        self.reason = Some(doubt);
+        // Self-checks that grew stale in a stall are its consequence: the cause is what is told.
+        let is_consequence =
+            matches!(doubt, Doubt::SelfCheck(_)) && self.reason.is_some() && now.boot_ms < self.until_ms;
+        if !is_consequence {
+            self.reason = Some(doubt);
+        }
         self.until_ms = now.boot_ms + millis(policy.doubt).max(1);
     }
 }

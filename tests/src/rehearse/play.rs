@@ -1,0 +1,379 @@
+//! One performance: the stage, the real daemon as a process of its own, a human with the real command line, and the
+//! daemon's journal as it grows.
+//!
+//! In: what a scenario does and waits for. Out: the journal's records, shown as they come, and errors that say what was
+//! waited for in vain.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use understudy_agent::journal::{self, Entry};
+use understudy_core::{Question, Record, Request, StepResult, Verdict};
+
+use crate::rehearse::show::Show;
+use crate::rehearse::stage::{PUBLIC_NAME, Stage, Wishes};
+use crate::standin::side::Side;
+use crate::standin::volume::{ADMIN_PASSWORD, Content};
+
+/// Between two looks at the journal.
+const LOOK: Duration = Duration::from_millis(25);
+
+/// What the user uploads before anything happens.
+pub const PAYLOAD: &[u8] = b"the bytes that must come back through the same public name";
+/// Where it lies.
+pub const ARTIFACT: &str = "raw/rehearsal/payload.bin";
+
+/// One performance.
+pub struct Play {
+    /// The two sites and what is between them.
+    pub stage: Stage,
+    /// The journal so far.
+    pub story: Vec<Entry>,
+    /// When A was hurt, on our clock.
+    pub hurt_at: Option<(Instant, i64)>,
+    program: PathBuf,
+    daemon: Option<Child>,
+    /// The daemon is started so that it is killed after this many records from the hold-down on; once.
+    killed_after: Option<usize>,
+    witness: Option<Child>,
+    show: Show,
+}
+
+impl Play {
+    /// Sets the stage, starts the daemon and waits until it finds A alive.
+    pub async fn begin(directory: &Path, wishes: &Wishes, show: Show) -> anyhow::Result<Self> {
+        Self::begin_with(directory, wishes, None, show).await
+    }
+
+    /// As [`begin`](Self::begin), unseen, with a daemon that is killed after so many records from the hold-down on.
+    pub async fn begin_killed_after(directory: &Path, wishes: &Wishes, records: usize) -> anyhow::Result<Self> {
+        Self::begin_with(directory, wishes, Some(records), Show::new(true)).await
+    }
+
+    async fn begin_with(
+        directory: &Path,
+        wishes: &Wishes,
+        killed_after: Option<usize>,
+        show: Show,
+    ) -> anyhow::Result<Self> {
+        let program = std::env::current_exe()?;
+        show.say("two stand-in sites on loopback: Nexus, Kubernetes and Ceph at A, mirrored to B");
+        let stage = Stage::up(directory, &program, wishes).await?;
+        show.say(&format!("settings: {}", stage.settings().display()));
+        let mut play =
+            Self { stage, story: vec![], hurt_at: None, program, daemon: None, killed_after, witness: None, show };
+        if wishes.witness {
+            play.start_witness()?;
+        }
+        play.upload(ARTIFACT, PAYLOAD).await.context("failed to upload through the public name")?;
+        play.show.say(&format!("user: uploaded {ARTIFACT} through http://{PUBLIC_NAME}"));
+        play.start_daemon()?;
+        let alive = |r: &Record| matches!(r, Record::Verdict { to: Verdict::Up, .. });
+        play.until("the daemon finds A alive", Duration::from_secs(15), alive).await?;
+        play.settle().await?;
+        Ok(play)
+    }
+
+    /// Waits until a mirror snapshot that holds the artifact is complete at B and its source time is journaled.
+    async fn settle(&mut self) -> anyhow::Result<()> {
+        let ours = |content: &Content| content.artifacts.contains_key(ARTIFACT);
+        for _ in 0..2 {
+            let known = self.story.last().map_or(0, |entry| entry.seq);
+            let fresh = move |entry: &Entry| entry.seq > known && matches!(entry.record, Record::SourceTime { .. });
+            self.until_entry("the copy at B advances", Duration::from_secs(15), fresh).await?;
+        }
+        let world = &self.stage.world;
+        let held = world.ceph.inspect(Side::B, &world.plan.image(), |image| ours(&image.volume.content()));
+        anyhow::ensure!(held == Some(true), "the copy at B lacks the artifact");
+        Ok(())
+    }
+
+    /// Starts the daemon as a process of its own.
+    pub fn start_daemon(&mut self) -> anyhow::Result<()> {
+        let log =
+            std::fs::File::options().append(true).create(true).open(self.stage.directory.join("understudy.log"))?;
+        let mut command = Command::new(&self.program);
+        match self.killed_after.take() {
+            Some(records) => command.args(["understudy-killed-after", &records.to_string()]),
+            None => command.arg("understudy"),
+        };
+        let child = command
+            .args(["run", "--config"])
+            .arg(self.stage.settings())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("failed to start the daemon")?;
+        self.daemon = Some(child);
+        Ok(())
+    }
+
+    /// Starts a witness at a third site: the same program, watching A from elsewhere.
+    fn start_witness(&mut self) -> anyhow::Result<()> {
+        let log = std::fs::File::create(self.stage.directory.join("witness.log"))?;
+        let child = Command::new(&self.program)
+            .args(["understudy", "witness", "--config"])
+            .arg(self.stage.witness_settings())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .context("failed to start the witness")?;
+        self.witness = Some(child);
+        Ok(())
+    }
+
+    /// Whether the daemon's process has ended.
+    pub fn daemon_is_gone(&mut self) -> bool {
+        self.daemon.as_mut().is_none_or(|daemon| !matches!(daemon.try_wait(), Ok(None)))
+    }
+
+    /// The question that is open by the journal.
+    #[must_use]
+    pub fn open_request(&self) -> Option<understudy_core::RequestId> {
+        let mut open = None;
+        for entry in &self.story {
+            match &entry.record {
+                Record::Requested { request } => open = Some(request.id.clone()),
+                Record::Answered { .. } | Record::Voided { .. } => open = None,
+                _ => {}
+            }
+        }
+        open
+    }
+
+    /// The run that was begun last.
+    pub fn run_id(&self) -> anyhow::Result<String> {
+        let begun = self.story.iter().rev().find_map(|entry| match &entry.record {
+            Record::RunStarted { run, .. } => Some(run.id.to_string()),
+            _ => None,
+        });
+        begun.context("no run was begun")
+    }
+
+    /// The daemon's process id.
+    #[must_use]
+    pub fn daemon_pid(&self) -> Option<u32> {
+        self.daemon.as_ref().and_then(Child::id)
+    }
+
+    /// SIGKILL to the daemon alone; what it started in processes of their own lives on.
+    pub async fn kill_daemon(&mut self) -> anyhow::Result<()> {
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops or continues the daemon's process.
+    pub fn signal_daemon(&self, signal: rustix::process::Signal) -> anyhow::Result<()> {
+        let pid = self.daemon_pid().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.context("no daemon runs")?, signal)?;
+        Ok(())
+    }
+
+    /// A dies whole.
+    pub async fn kill_a(&mut self) {
+        self.hurt_now("power goes off at A: Nexus, API server and Ceph are gone");
+        self.stage.world.a.kill().await;
+    }
+
+    /// Notes the moment from which detection is measured.
+    pub fn hurt_now(&mut self, what: &str) {
+        self.show.event(what);
+        self.hurt_at = Some((Instant::now(), jiff::Timestamp::now().as_millisecond()));
+    }
+
+    /// Says something to whoever watches.
+    pub fn say(&self, text: &str) {
+        self.show.say(text);
+    }
+
+    /// Takes over what the journal has gained, and shows it.
+    pub fn look(&mut self) -> anyhow::Result<()> {
+        let after = self.story.last().map_or(0, |entry| entry.seq);
+        if !self.stage.state().exists() {
+            return Ok(());
+        }
+        for entry in journal::read_after(&self.stage.state(), after, usize::MAX)? {
+            self.show.record(&entry);
+            self.story.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Waits for a record, also among those that are there.
+    pub async fn until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Record) -> bool,
+    ) -> anyhow::Result<Entry> {
+        self.until_entry(what, within, |entry| wanted(&entry.record)).await
+    }
+
+    /// As [`until`](Self::until), by the whole entry.
+    pub async fn until_entry(
+        &mut self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> anyhow::Result<Entry> {
+        let deadline = Instant::now() + within;
+        let mut seen = 0;
+        loop {
+            self.look()?;
+            if let Some(found) = self.story[seen..].iter().find(|entry| wanted(entry)) {
+                return Ok(found.clone());
+            }
+            seen = self.story.len();
+            if let Some(status) = self.daemon.as_mut().and_then(|d| d.try_wait().ok().flatten()) {
+                bail!("the daemon ended ({status}) before this: {what}\n{}", self.log_tail());
+            }
+            if Instant::now() > deadline {
+                bail!("waited {within:?} in vain for this: {what}\n{}", self.log_tail());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Lets time pass, and demands that nothing of this comes meanwhile.
+    pub async fn never(
+        &mut self,
+        what: &str,
+        during: Duration,
+        unwanted: impl Fn(&Record) -> bool,
+    ) -> anyhow::Result<()> {
+        let end = Instant::now() + during;
+        while Instant::now() < end {
+            self.look()?;
+            if let Some(found) = self.story.iter().find(|entry| unwanted(&entry.record)) {
+                bail!("this must never come, and came: {what}: {:?}", found.record);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
+    }
+
+    /// The last lines that the daemon logged.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.stage.directory.join("understudy.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    /// Waits for the open question of this kind.
+    pub async fn question(&mut self, question: Question, within: Duration) -> anyhow::Result<Request> {
+        let asked = move |r: &Record| matches!(r, Record::Requested { request } if request.question == question);
+        let entry = self.until("a human is asked", within, asked).await?;
+        let Record::Requested { request } = entry.record else { bail!("not a request") };
+        Ok(*request)
+    }
+
+    /// A human's command, by the real command line; its exit code and what it said.
+    pub async fn command(&self, args: &[&str]) -> anyhow::Result<(i32, String)> {
+        let output = Command::new(&self.program)
+            .arg("understudy")
+            .args(args)
+            .arg("--config")
+            .arg(self.stage.settings())
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let text = [output.stdout, output.stderr].concat();
+        Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&text).trim().to_owned()))
+    }
+
+    /// As [`command`](Self::command), shown, and an error if it is refused.
+    pub async fn human(&mut self, args: &[&str]) -> anyhow::Result<()> {
+        self.show.event(&format!("human: understudy {}", args.join(" ")));
+        let (code, said) = self.command(args).await?;
+        anyhow::ensure!(code == 0, "`understudy {}` ended with {code}: {said}", args.join(" "));
+        self.show.say(&said);
+        Ok(())
+    }
+
+    fn public(&self) -> anyhow::Result<reqwest::Client> {
+        let builder = reqwest::Client::builder().resolve(PUBLIC_NAME, self.stage.world.balancer.public().address());
+        Ok(builder.pool_max_idle_per_host(0).timeout(Duration::from_secs(2)).build()?)
+    }
+
+    fn public_url(&self, path: &str) -> String {
+        format!("http://{PUBLIC_NAME}:{}/repository/{path}", self.stage.world.balancer.public().address().port())
+    }
+
+    /// Uploads as a user does.
+    pub async fn upload(&self, path: &str, bytes: &'static [u8]) -> anyhow::Result<()> {
+        let request = self.public()?.put(self.public_url(path)).basic_auth("admin", Some(ADMIN_PASSWORD));
+        let request = request.header("content-type", "application/octet-stream").body(bytes);
+        request.send().await?.error_for_status()?;
+        Ok(())
+    }
+
+    /// Downloads as a user does.
+    pub async fn download(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let answer = self.public()?.get(self.public_url(path)).send().await?.error_for_status()?;
+        Ok(answer.bytes().await?.to_vec())
+    }
+
+    /// Waits for the end of the run; whether B is active then.
+    pub async fn run_ends(&mut self, within: Duration) -> anyhow::Result<bool> {
+        let over = |r: &Record| {
+            matches!(r, Record::RunEnded { .. } | Record::Stuck { .. })
+                || matches!(r, Record::Outcome { result: StepResult::Failed { .. }, again_ms: None, .. })
+        };
+        let entry = self.until("the run ends", within, over).await?;
+        Ok(matches!(entry.record, Record::RunEnded { ending: understudy_core::Ending::Succeeded, .. }))
+    }
+
+    /// The pages that arrived, by their kind.
+    #[must_use]
+    pub fn pages(&self) -> Vec<String> {
+        let deliveries = self.stage.world.notify.deliveries();
+        let kinds = deliveries.iter().filter_map(|d| find(&d.body, "kind").and_then(Value::as_str).map(str::to_owned));
+        kinds.collect()
+    }
+
+    /// Whether any record so far is like this.
+    #[must_use]
+    pub fn has(&self, wanted: impl Fn(&Record) -> bool) -> bool {
+        self.story.iter().any(|entry| wanted(&entry.record))
+    }
+
+    /// Checks the chain and every rule of a plan, by the daemon's own command.
+    pub async fn verify_journal(&self) -> anyhow::Result<()> {
+        let state = self.stage.state();
+        let output = Command::new(&self.program)
+            .args(["understudy", "journal", "verify"])
+            .arg(&state)
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        anyhow::ensure!(output.status.success(), "the journal breaks a rule: {said}");
+        Ok(())
+    }
+
+    /// The table at the end.
+    #[must_use]
+    pub fn table(&self) -> crate::rehearse::table::Table {
+        crate::rehearse::table::Table::of(&self.story, self.hurt_at.map(|(_, wall)| wall))
+    }
+}
+
+/// The first value of this key, however deep.
+fn find<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
+    match value {
+        Value::Object(map) => map.get(key).or_else(|| map.values().find_map(|inner| find(inner, key))),
+        Value::Array(items) => items.iter().find_map(|inner| find(inner, key)),
+        _ => None,
+    }
+}
