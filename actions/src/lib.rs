@@ -16,6 +16,7 @@ mod deploy;
 mod dns;
 pub mod dns_update;
 mod error;
+mod fence;
 pub mod hook;
 mod hooks_storage;
 pub mod http_client;

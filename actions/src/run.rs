@@ -6,7 +6,9 @@ use futures::future::BoxFuture;
 use understudy_config::RouteTarget;
 use understudy_core::{Finding, Step, StepResult};
 
-use crate::{Context, StepError, bound, deploy, dns_update, restore, route_check, route_webhook, storage, verify};
+use crate::{
+    Context, StepError, bound, deploy, dns_update, fence, restore, route_check, route_webhook, storage, verify,
+};
 
 /// What a step that came about has to say. It was read back from the world.
 #[derive(Debug, Default)]
@@ -50,6 +52,7 @@ fn dispatch(ctx: &Context) -> BoxFuture<'_, Result<StepDone, StepError>> {
             let what = format!("{} is the core's own step: nothing was done", ctx.order.step);
             Box::pin(ready(Err(StepError::permanent(what))))
         }
+        Step::Fence => Box::pin(fence::run(ctx)),
         Step::Restore => Box::pin(restore::run(ctx)),
         Step::Bound => Box::pin(bound::run(ctx)),
         Step::ConsistencyPoint => Box::pin(storage::consistency_point(ctx)),
@@ -63,7 +66,6 @@ fn dispatch(ctx: &Context) -> BoxFuture<'_, Result<StepDone, StepError>> {
         // The agent writes the report from the journal; nothing outside changes.
         Step::Report => Box::pin(ready(Ok(StepDone::saying("")))),
         Step::RouteCheck => Box::pin(route_check::run(ctx)),
-        Step::Fence => Box::pin(ready(Err(StepError::permanent(format!("this build has no step {}", ctx.order.step))))),
     }
 }
 
