@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::Context;
 
 /// Every variable that a body may use.
-pub const VARIABLES: [&str; 8] = ["pair", "site", "run", "step", "epoch", "key", "event", "message"];
+pub use understudy_config::BODY_VARIABLES as VARIABLES;
 
 /// A body uses a variable that does not exist, or does not close one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

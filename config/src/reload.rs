@@ -27,6 +27,8 @@ pub fn reload_allowed(old: &Config, new: &Config) -> Result<(), Vec<String>> {
     {
         unless(volumes(old) == volumes(new), &format!("pairs[{at}].storage"));
         unless(old.limits.lease == new.limits.lease, &format!("pairs[{at}].limits.lease"));
+        let same_place = old.limits.lease_namespace == new.limits.lease_namespace;
+        unless(same_place, &format!("pairs[{at}].limits.lease_namespace"));
     }
     if needs_restart.is_empty() { Ok(()) } else { Err(needs_restart) }
 }
@@ -65,6 +67,7 @@ mod tests {
             ("mode: confirm", "mode: confirm\ntelemetry: { log_format: json }", "telemetry"),
             ("name: nexus-ddrs", "name: nexus-other", "pairs"),
             ("rpo_max: 15m", "rpo_max: 15m\n    limits: { lease: 1m }", "pairs[0].limits.lease"),
+            ("rpo_max: 15m", "rpo_max: 15m\n    limits: { lease_namespace: b }", "pairs[0].limits.lease_namespace"),
         ] {
             assert_eq!(reload(&changed(from, to)), Err(vec![key.to_owned()]));
         }

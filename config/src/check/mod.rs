@@ -152,3 +152,87 @@ impl<'a> Lint<'a> {
         self.found.into_iter().map(|(_, finding)| finding).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{changed, load};
+
+    /// Two sites, a load balancer and a receiver on one machine, with timers as short as a rehearsal's.
+    const ON_LOOPBACK: &str = "\
+site: standby-b
+mode: confirm
+state: { file: /tmp/b }
+self_checks:
+  - { name: neutral, tcp: { address: '127.0.0.1:9999' }, period: 500ms, timeout: 400ms }
+pairs:
+  - name: nexus
+    nexus:
+      primary: { url: 'http://127.0.0.1:8081/' }
+      standby: { url: 'http://127.0.0.1:8082/' }
+      public: { url: 'http://127.0.0.1:8080/' }
+      credentials: { user: admin, password: 'env:PASSWORD' }
+    probes:
+      - { name: web, nexus: status, period: 500ms, timeout: 400ms }
+      - { name: disk, nexus: canary, period: 500ms, timeout: 400ms }
+      - { name: other, domain: control_plane, http: { url: 'http://127.0.0.1:6443/' }, period: 500ms, timeout: 400ms }
+    site_down_when: { at_least: 2, of: [service, control_plane] }
+    hold_down: 1500ms
+    rpo_max: 15m
+    writeback_window: 35s
+    approval_ttl: 1m
+    storage:
+      hooks:
+        status: { command: { command: [role] } }
+        promote: { command: { command: [promote] } }
+        age: { command: { command: [age] } }
+    fence: { hooks: [{ command: { command: [power-off] } }] }
+    verify: { artifacts: [{ path: r/a, sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 }] }
+    route:
+      - webhook: { url: 'http://127.0.0.1:8079/switch', secret: 'env:HOOK', expect_json: { pointer: /ok, equals: true } }
+    route_check: {}
+    notify: [{ webhook: { url: 'http://127.0.0.1:8078/' } }]
+heartbeat: { url: 'http://127.0.0.1:8077/' }
+";
+
+    fn findings(text: &str) -> Vec<String> {
+        let found = check_settings(&load(text).unwrap());
+        found.iter().map(|finding| format!("{} {}", finding.severity, finding.key)).collect()
+    }
+
+    #[test]
+    fn two_sites_on_one_machine_are_told_apart_by_their_ports() {
+        assert_eq!(findings(ON_LOOPBACK), Vec::<String>::new());
+    }
+
+    #[test]
+    fn on_one_machine_too_a_receiver_at_the_port_of_a_lies_in_a() {
+        let in_a = ON_LOOPBACK.replace("127.0.0.1:8079", "127.0.0.1:8081");
+        let by_public_name = ON_LOOPBACK.replace("127.0.0.1:8081", "127.0.0.1:8080");
+
+        assert_eq!(findings(&in_a), ["error pairs[0].route[0].webhook.url"]);
+        assert_eq!(findings(&by_public_name), ["error pairs[0].nexus.primary"]);
+    }
+
+    #[test]
+    fn errors_come_before_warnings_and_each_has_line_key_and_remedy() {
+        let found = check(&load(&changed("at_least: 2", "at_least: 0")).unwrap());
+
+        let severities: Vec<Severity> = found.iter().map(|finding| finding.severity).collect();
+        assert!(severities.is_sorted() && severities.contains(&Severity::Warning), "{severities:?}");
+        let first = &found[0];
+        assert_eq!((first.line, first.key.as_str()), (5, "self_checks[0].kubernetes"), "{first}");
+        assert!(found.iter().all(|finding| finding.line > 0 && !finding.remedy.is_empty()));
+    }
+
+    #[test]
+    fn settings_alone_are_checked_without_a_look_at_files_and_secrets() {
+        let text =
+            changed("'https://lb.example.org/switch' }", "'https://lb.example.org/switch', secret: 'file:/nowhere' }");
+        let loaded = load(&text).unwrap();
+        let about_files = |findings: Vec<Finding>| findings.iter().filter(|f| f.message.contains("/nowhere")).count();
+
+        assert_eq!(about_files(check_settings(&loaded)), 0);
+        assert_eq!(about_files(check(&loaded)), 1);
+    }
+}

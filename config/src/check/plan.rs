@@ -54,6 +54,13 @@ fn check_limits(lint: &mut Lint<'_>, pair: &Pair, at: &Key) {
         let message = format!("a margin of {} leaves nothing of a lease of {}", limits.lease_margin, limits.lease);
         lint.error(&key.key("lease_margin"), message, "write less than half of the lease");
     }
+    if pair.namespace.as_ref() == Some(&limits.lease_namespace) {
+        let message = format!(
+            "namespace {} may not be there before a failover, and no lease means no write",
+            limits.lease_namespace
+        );
+        lint.warn(&key.key("lease_namespace"), message, "write one that is always at B, such as the daemon's own");
+    }
     if limits.attempts == 0 {
         lint.error(&key.key("attempts"), "no step would ever be tried", "write at least 1");
     }

@@ -31,9 +31,6 @@ pub(super) fn check_self_checks(lint: &mut Lint<'_>) {
                 let message = format!("{:?} needs a pair, and a self-check has none", check.name);
                 lint.error(&at.key(check.look.kind()), message, "write http, tcp, dns, kubernetes, ceph or exec");
             }
-            Look::Kubernetes(Which::Standby) if lint.config().clusters.standby.is_none() => {
-                needs_cluster(lint, &at, "standby");
-            }
             look => check_look(lint, look, &at),
         }
     }
