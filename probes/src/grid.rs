@@ -12,10 +12,11 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use tokio::time;
-use understudy_core::millis;
+use understudy_core::{WitnessReport, millis};
 
 use crate::clock;
 use crate::probe::{Look, Probe};
+use crate::witness::{Witness, WitnessLook};
 
 /// A round that begins or ends later than this is none, by our own fault. Far more than a timer and a busy machine need (a few
 /// milliseconds), and less than the shortest stall at which answers were seen to be misjudged (0.3 to 0.5 s).
@@ -91,14 +92,33 @@ impl Clock for BootClock {
 
 /// Who looks.
 pub trait Looks: Send + Sync {
+    /// What a look brings.
+    type Seen: Send;
+
     /// Looks once.
-    fn look(&self) -> impl Future<Output = Look> + Send;
+    fn look(&self) -> impl Future<Output = Self::Seen> + Send;
 
     /// The longest that a look takes by itself.
     fn timeout(&self) -> Duration;
+
+    /// What stands for a look that was late by our own fault.
+    fn late(&self, late: Late) -> Self::Seen;
+}
+
+/// A look that can not be used, since we ourselves were late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Late {
+    /// When it began or should have begun, in milliseconds of `Now::boot_ms`.
+    pub started_ms: u64,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u32,
+    /// What happened.
+    pub detail: String,
 }
 
 impl Looks for Probe {
+    type Seen = Look;
+
     fn look(&self) -> impl Future<Output = Look> + Send {
         Probe::look(self)
     }
@@ -106,13 +126,34 @@ impl Looks for Probe {
     fn timeout(&self) -> Duration {
         Probe::timeout(self)
     }
+
+    fn late(&self, late: Late) -> Look {
+        Look::late(&late)
+    }
+}
+
+impl Looks for Witness {
+    type Seen = WitnessLook;
+
+    async fn look(&self) -> WitnessLook {
+        let started_ms = clock::now().boot_ms;
+        WitnessLook { started_ms, report: Witness::look(self).await }
+    }
+
+    fn timeout(&self) -> Duration {
+        Witness::timeout(self)
+    }
+
+    fn late(&self, late: Late) -> WitnessLook {
+        WitnessLook { started_ms: late.started_ms, report: WitnessReport::Absent { why: late.detail } }
+    }
 }
 
 /// What one round brought.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Round {
-    /// What was seen; Unknown(Late) if the round was late.
-    pub look: Look,
+pub struct Round<Seen = Look> {
+    /// What was seen; [`Looks::late`] if the round was late.
+    pub look: Seen,
     /// How much later than its place it began.
     pub lateness: Duration,
     /// Places of the grid that were passed over since the round before, by our own fault.
@@ -126,7 +167,7 @@ pub async fn watch<L: Looks>(
     who: &L,
     grid: Grid,
     clock: &impl Clock,
-    mut tell: impl FnMut(Round) -> ControlFlow<()> + Send,
+    mut tell: impl FnMut(Round<L::Seen>) -> ControlFlow<()> + Send,
 ) {
     let mut place = grid.next(clock.since_boot());
     let mut missed = 0;
@@ -134,7 +175,8 @@ pub async fn watch<L: Looks>(
         wait_until(place, clock).await;
         let lateness = clock.since_boot().saturating_sub(place);
         let look = if lateness > grid.leeway() {
-            Look::late(millis(place), 0, format!("our own stall: began {lateness:.1?} late"))
+            let detail = format!("our own stall: began {lateness:.1?} late");
+            who.late(Late { started_ms: millis(place), latency_ms: 0, detail })
         } else {
             look_in_time(who, grid.leeway(), clock).await
         };
@@ -145,12 +187,12 @@ pub async fn watch<L: Looks>(
     }
 }
 
-/// Looks once, now, apart from any grid; a look that ended too late by our own fault reads Unknown(Late).
-pub async fn look_now(probe: &Probe) -> Look {
-    look_in_time(probe, LATE, &BootClock).await
+/// Looks once, now, apart from any grid; a look that ended too late by our own fault is as late as in a grid.
+pub async fn look_now<L: Looks>(who: &L) -> L::Seen {
+    look_in_time(who, LATE, &BootClock).await
 }
 
-async fn look_in_time(who: &impl Looks, leeway: Duration, clock: &impl Clock) -> Look {
+async fn look_in_time<L: Looks>(who: &L, leeway: Duration, clock: &impl Clock) -> L::Seen {
     let started = clock.since_boot();
     let look = who.look().await;
     let took = clock.since_boot().saturating_sub(started);
@@ -159,7 +201,7 @@ async fn look_in_time(who: &impl Looks, leeway: Duration, clock: &impl Clock) ->
     }
     let latency_ms = u32::try_from(took.as_millis()).unwrap_or(u32::MAX);
     let detail = format!("our own stall: ended {:.1?} after its time-out", took.saturating_sub(who.timeout()));
-    Look::late(millis(started), latency_ms, detail)
+    who.late(Late { started_ms: millis(started), latency_ms, detail })
 }
 
 /// tokio's timer does not count a suspension and is right to a millisecond, so that the wait is looked at again.

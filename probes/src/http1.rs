@@ -178,11 +178,6 @@ impl Target {
         Ok(Call { method, uri, headers, body: Bytes::new(), keep })
     }
 
-    /// Where this is, without anything that could be a secret.
-    pub(crate) fn place(&self) -> &Destination {
-        &self.destination
-    }
-
     /// Sends `call` on a new connection and reads the answer.
     pub(crate) async fn send(&self, call: &Call) -> Result<Answer, Fault> {
         let stream = self.destination.connect(self.connect_within).await?;

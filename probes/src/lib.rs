@@ -2,13 +2,12 @@
 //!
 //! In: settings. Out: a [`Probe`], whose [`Probe::look`] says Up, Down or Unknown with a reason; a probe measures and never
 //! fails: not being able to look is a reading too. How many readings make an outage is for the core to say. The table of each
-//! way of looking stands on top of its file. Nothing here starts a task. Start reading at [`Probe`].
-
-// The nexus, kubernetes and witness looks, which come next, use the rest.
-#![allow(dead_code)]
+//! way of looking stands on top of its file. Nothing here starts a task. Start reading at [`Probe`],
+//! and at [`watch`] for when it looks.
 
 mod ceph;
 pub mod clock;
+mod dns;
 mod exec;
 mod fault;
 mod grid;
@@ -30,10 +29,10 @@ mod witness;
 
 use std::path::PathBuf;
 
-pub use grid::{BootClock, Clock, Grid, Looks, Round, look_now, watch};
+pub use grid::{BootClock, Clock, Grid, Late, Looks, Round, look_now, watch};
 pub use probe::{Look, Probe};
 pub use shared::Shared;
-pub use witness::{DomainSeen, SIGNATURE, Testimony, Witness, sign};
+pub use witness::{DomainSeen, SIGNATURE, Testimony, Witness, WitnessLook, sign};
 
 /// Why a probe can not be made of its settings.
 #[derive(Debug, thiserror::Error)]

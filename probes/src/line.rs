@@ -3,7 +3,6 @@
 //! In: a [`Destination`]. Out: a connected socket, or the [`Fault`]. A name is resolved anew for each look; its addresses
 //! are tried one after the other, each with its share of the time.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -31,15 +30,6 @@ pub(crate) enum Destination {
         /// Who resolves it.
         names: Names,
     },
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Destination::Socket(address) => address.fmt(f),
-            Destination::Name { host, port, .. } => write!(f, "{host}:{port}"),
-        }
-    }
 }
 
 impl Destination {

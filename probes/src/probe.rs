@@ -11,7 +11,9 @@ use understudy_config::{self as config, Look as Kind, Pair, SelfCheck};
 use understudy_core::{MirrorFacts, Observation, Reason, Site, millis};
 
 use crate::ceph::Ceph;
+use crate::dns::Dns;
 use crate::exec::Exec;
+use crate::grid::Late;
 use crate::http::Http;
 use crate::kubernetes::Kubernetes;
 use crate::nexus::Nexus;
@@ -34,9 +36,8 @@ pub struct Look {
 }
 
 impl Look {
-    /// A round whose look can not be used, since we ourselves were late.
-    pub(crate) fn late(started_ms: u64, latency_ms: u32, detail: impl AsRef<str>) -> Self {
-        Sight::unknown(Reason::Late, detail).at(started_ms, latency_ms)
+    pub(crate) fn late(late: &Late) -> Self {
+        Sight::unknown(Reason::Late, &late.detail).at(late.started_ms, late.latency_ms)
     }
 }
 
@@ -61,6 +62,7 @@ enum How {
     Ceph(Ceph),
     Http(Box<Http>),
     Tcp(Tcp),
+    Dns(Box<Dns>),
     Exec(Exec),
 }
 
@@ -111,7 +113,7 @@ impl Probe {
     }
 
     /// Looks once; never takes longer than [`Probe::timeout`]. Whether it was late by our own fault is for
-    /// [`Round`](crate::Round) to say.
+    /// [`watch`](crate::watch) and [`look_now`](crate::look_now) to say.
     pub async fn look(&self) -> Look {
         let started = clock::since_boot();
         let sight = self.how.look(self.timeout).await;
@@ -152,9 +154,7 @@ impl How {
             Kind::Http(look) => How::Http(Box::new(Http::new(look, place.connect_within, shared)?)),
             Kind::Tcp(look) => How::Tcp(Tcp::new(look, place.connect_within, shared)?),
             Kind::Exec(look) => How::Exec(Exec::new(look)?),
-            Kind::Dns(_) => {
-                return Err(ProbeError::Setting { what: look.kind(), why: "not yet there".into() });
-            }
+            Kind::Dns(look) => How::Dns(Box::new(Dns::new(look)?)),
         })
     }
 
@@ -166,6 +166,7 @@ impl How {
             How::Ceph(ceph) => ceph.look(within).await,
             How::Http(http) => answered(within, http.look()).await,
             How::Tcp(tcp) => answered(within, tcp.look()).await,
+            How::Dns(dns) => dns.look(within).await,
             How::Exec(exec) => exec.look(within).await,
         }
     }

@@ -116,7 +116,7 @@ impl<F: Fn(usize) -> Plan + Send + Sync> World<F> {
         Self { clock, plan, looks: Mutex::new(0) }
     }
 
-    async fn watch(&self, rounds: usize) -> Vec<Round> {
+    async fn watch(&self, rounds: usize) -> Vec<Round<Look>> {
         let mut seen = Vec::new();
         watch(self, Grid::new(Duration::ZERO, PERIOD), &self.clock, |round| {
             seen.push(round);
@@ -128,6 +128,8 @@ impl<F: Fn(usize) -> Plan + Send + Sync> World<F> {
 }
 
 impl<F: Fn(usize) -> Plan + Send + Sync> Looks for World<F> {
+    type Seen = Look;
+
     async fn look(&self) -> Look {
         let started_ms = millis(self.clock.since_boot());
         let n = {
@@ -144,6 +146,10 @@ impl<F: Fn(usize) -> Plan + Send + Sync> Looks for World<F> {
 
     fn timeout(&self) -> Duration {
         TIMEOUT
+    }
+
+    fn late(&self, late: Late) -> Look {
+        Look::late(&late)
     }
 }
 
@@ -165,7 +171,7 @@ impl Clock for TestClock {
     }
 }
 
-fn readings(rounds: &[Round]) -> Vec<Reading> {
+fn readings(rounds: &[Round<Look>]) -> Vec<Reading> {
     rounds.iter().map(|round| round.look.observation.reading).collect()
 }
 
