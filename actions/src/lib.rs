@@ -30,6 +30,7 @@ pub mod manifest;
 mod mirror_back;
 mod nexus_api;
 mod nonce;
+pub mod notify;
 mod pods;
 pub mod process;
 mod promote;
