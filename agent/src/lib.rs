@@ -2,6 +2,7 @@
 //!
 //! The binaries `understudy` and `rehearse` both run it. Start reading at [`main`].
 
+pub mod api;
 pub mod daemon;
 pub mod guard;
 pub mod handle;

@@ -32,6 +32,7 @@ pub(super) fn check(lint: &mut Lint<'_>) {
         for (n, token) in listen.tokens.iter().enumerate() {
             secret(lint, &token.token, &at.key("tokens").item(n).key("token"));
         }
+        listen.witness_secret.iter().for_each(|named| secret(lint, named, &at.key("witness_secret")));
     }
     for (n, check) in config.self_checks.iter().enumerate() {
         look(lint, &check.look, &root.key("self_checks").item(n));

@@ -81,7 +81,7 @@ settings! {
     pub struct Listen {
         /// Where it listens.
         pub address: std::net::SocketAddr,
-        /// Certificate and key; without, only `/live`, `/ready` and (if wanted) `/metrics` are served.
+        /// Certificate and key; without, only `/live`, `/ready` and, if wanted, `/metrics` and the witness are served.
         #[serde(default)]
         pub tls: Option<Tls>,
         /// Who may do what.
@@ -90,6 +90,9 @@ settings! {
         /// Whether `/metrics` is served here.
         #[serde(default)]
         pub metrics: bool,
+        /// Signs what this place sees, for daemons that have it among their `witnesses`; served with or without `tls`.
+        #[serde(default)]
+        pub witness_secret: Option<SecretRef>,
     }
 }
 
