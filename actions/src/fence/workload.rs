@@ -85,7 +85,7 @@ struct Stop<'a> {
 impl Stop<'_> {
     async fn until(mut self, deadline: Instant) -> Result<Verdict, StepError> {
         let mut answered = Instant::now();
-        let mut last = None;
+        let (mut last, mut shown) = (None, String::new());
         loop {
             let limit = deadline.min(answered + GIVE_UP);
             let left = match timeout_at(limit, self.turn()).await {
@@ -102,7 +102,10 @@ impl Stop<'_> {
                 Err(_late) if Instant::now() >= deadline && last.is_some() => last.clone().unwrap_or_default(),
                 Err(_late) => "its API server does not answer".into(),
             };
-            self.ctx.gate.progress(format!("workload of A: {left}"));
+            if left != shown {
+                self.ctx.gate.progress(format!("workload of A: {left}"));
+                shown.clone_from(&left);
+            }
             let now = Instant::now();
             if now >= deadline || now >= answered + GIVE_UP {
                 return Ok(Verdict::Unconfirmed(format!("workload of A: {left}")));
