@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{Notify, watch};
-use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use understudy_actions::kube_client::{self, Patience};
 use understudy_config::{Cluster, Clusters, Loaded, Pair};
 use understudy_core::{Event, PairId, Policy};
-use understudy_probes::{BootClock, Grid, Look, Probe, Round, Shared, Witness, clock, look_now, watch as watch_grid};
+use understudy_probes::{
+    BootClock, Grid, Look, Looks, Probe, Round, Shared, Witness, WitnessLook, look_now, watch as watch_grid,
+};
 
 use crate::inbox::Inbox;
 use crate::lease::{self, Lease};
@@ -63,7 +64,8 @@ impl Guard {
             let probe = Probe::of_self_check(check, config, &mut shared).await;
             let probe = probe.with_context(|| format!("self-check {}", check.name))?;
             let check = position(n);
-            let now = guard.watch(probe, n, config.self_checks.len(), inbox, move |look| {
+            let grid = Grid::scattered(probe.period(), n);
+            let now = guard.watch(probe, grid, inbox, move |look| {
                 [Some(Event::SelfRead { check, observation: look.observation }), None]
             });
             guard.own.push(now);
@@ -95,31 +97,34 @@ impl Guard {
             let probe = Probe::of_pair(setting, pair, rules.probes[n].site, &loaded.config, shared).await;
             let probe = probe.with_context(|| format!("probe {} of pair {}", setting.name, pair.name))?;
             let at = position(n);
-            looks.push(self.watch(probe, n + id.at(), settings.len(), inbox, move |look| events_of(id, at, look)));
+            let grid = Grid::scattered(probe.period(), place_of(id, n));
+            looks.push(self.watch(probe, grid, inbox, move |look| events_of(id, at, look)));
         }
         for (n, setting) in pair.witnesses.iter().enumerate() {
             let witness = Witness::new(setting, &pair.name, shared);
             let witness = witness.with_context(|| format!("witness {} of pair {}", setting.name, pair.name))?;
-            looks.push(self.watch_witness(id, position(n), witness, setting.period.0, inbox));
+            let at = position(n);
+            let grid = Grid::scattered(witness.period(), place_of(id, settings.len() + n));
+            looks.push(self.watch(witness, grid, inbox, move |WitnessLook { started_ms, report }| {
+                [Some(Event::WitnessRead { pair: id, witness: at, started_ms, report }), None]
+            }));
         }
         Ok(looks)
     }
 
     /// Looks on the grid, and apart from it whenever the notify says so; neither delays the other.
-    fn watch(
+    fn watch<L: Looks + 'static>(
         &self,
-        probe: Probe,
-        n: usize,
-        of: usize,
+        who: L,
+        grid: Grid,
         inbox: &Inbox,
-        events: impl Fn(Look) -> [Option<Event>; 2] + Clone + Send + Sync + 'static,
+        events: impl Fn(L::Seen) -> [Option<Event>; 2] + Clone + Send + Sync + 'static,
     ) -> Arc<Notify> {
         let now = Arc::new(Notify::new());
-        let probe = Arc::new(probe);
-        let grid = Grid::spread(probe.period(), n, of);
+        let probe = Arc::new(who);
         let (on_grid, told, tells) = (probe.clone(), inbox.clone(), events.clone());
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-            watch_grid(&*on_grid, grid, &BootClock, move |round: Round| {
+            watch_grid(&*on_grid, grid, &BootClock, move |round: Round<L::Seen>| {
                 tell(&told, tells(round.look));
                 ControlFlow::Continue(())
             })
@@ -131,26 +136,7 @@ impl Guard {
                 asked.notified().await;
                 // Readings of the very millisecond in which they were asked for do not count.
                 tokio::time::sleep(Duration::from_millis(2)).await;
-                tell(&told, events(look_now(&probe).await));
-            }
-        }));
-        now
-    }
-
-    fn watch_witness(&self, pair: PairId, at: u16, witness: Witness, period: Duration, inbox: &Inbox) -> Arc<Notify> {
-        let now = Arc::new(Notify::new());
-        let (inbox, asked) = (inbox.clone(), now.clone());
-        self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
-            let mut turns = tokio::time::interval(period);
-            turns.set_missed_tick_behavior(MissedTickBehavior::Skip);
-            loop {
-                tokio::select! {
-                    _ = turns.tick() => {}
-                    () = asked.notified() => tokio::time::sleep(Duration::from_millis(2)).await,
-                }
-                let started_ms = clock::now().boot_ms;
-                let report = witness.look().await;
-                inbox.event(Event::WitnessRead { pair, witness: at, started_ms, report }).await;
+                tell(&told, events(look_now(&*probe).await));
             }
         }));
         now
@@ -206,6 +192,13 @@ impl Guard {
 
 fn position(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
+}
+
+/// Another number for each look of each pair, by which its grid's phase is chosen.
+fn place_of(pair: PairId, n: usize) -> usize {
+    /// More looks than any pair has.
+    const LOOKS: usize = 64;
+    (pair.at() + 1) * LOOKS + n
 }
 
 /// A look at the mirrored images tells facts; every other look is a reading. A's clock is compared by the way.

@@ -40,11 +40,19 @@ impl Grid {
         Self { phase: rest(phase, period), period }
     }
 
-    /// The `n`th of `of` probes with the same period: their phases lie evenly in it, so that they do not all look at once.
+    /// A grid whose phase is the `n`th of a sequence that fills a period evenly, however many there are: a thousand probes of
+    /// one period do not all look at once.
+    ///
+    /// # Source
+    /// Weyl's sequence with the golden ratio: any n + 1 of its first members have gaps of at most three lengths between them
+    /// (three-gap theorem).
     #[must_use]
-    pub fn spread(period: Duration, n: usize, of: usize) -> Self {
-        let (n, of) = (u32::try_from(n).unwrap_or(0), u32::try_from(of.max(1)).unwrap_or(u32::MAX));
-        Self::new(period.checked_mul(n).map_or(Duration::ZERO, |product| product / of), period)
+    pub fn scattered(period: Duration, n: usize) -> Self {
+        /// The golden ratio's fraction, times 2^64.
+        const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+        let part = u128::from(GOLDEN.wrapping_mul(n as u64));
+        let phase = u64::try_from((period.as_nanos() * part) >> 64).unwrap_or(0);
+        Self::new(Duration::from_nanos(phase), period)
     }
 
     /// The first place at or after `now`, both since the machine's boot.

@@ -20,10 +20,23 @@ fn places_are_the_same_whoever_asks_when() {
 }
 
 #[test]
-fn probes_of_one_period_are_spread_evenly() {
-    let phases: Vec<Duration> = (0..4).map(|n| Grid::spread(PERIOD, n, 4).next(Duration::ZERO)).collect();
+fn probes_of_one_period_are_scattered_evenly() {
+    for of in [1, 2, 3, 10, 100, 1000] {
+        let mut phases: Vec<Duration> = (0..of).map(|n| Grid::scattered(PERIOD, n).next(Duration::ZERO)).collect();
+        phases.sort();
+        phases.push(phases[0] + PERIOD);
+        let widest = phases.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
 
-    assert_eq!(phases, [ms(0), ms(250), ms(500), ms(750)]);
+        let even = PERIOD / u32::try_from(of).unwrap();
+        assert!(widest <= 2 * even, "{of}: {widest:?}");
+    }
+}
+
+#[test]
+fn a_long_period_does_not_overflow() {
+    let year = Duration::from_secs(365 * 24 * 3600);
+
+    assert!(Grid::scattered(year, usize::MAX).next(Duration::ZERO) < year);
 }
 
 #[tokio::test(start_paused = true)]
