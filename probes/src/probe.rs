@@ -189,3 +189,77 @@ pub(crate) fn no_answer(within: Duration) -> Sight {
 fn two_thirds(timeout: Duration) -> Duration {
     timeout * 2 / 3
 }
+
+#[cfg(test)]
+mod tests {
+    use understudy_config::SelfCheck;
+    use understudy_core::Reading;
+
+    use super::*;
+    use crate::testing::{Server, Then, config, nobody, probe};
+
+    #[tokio::test]
+    async fn each_kind_of_the_file_makes_its_look() {
+        let at = nobody().await;
+        let refused = Reading::Down(Reason::Refused);
+        let table = [
+            ("nexus: status".to_owned(), refused),
+            (format!("http: {{ url: 'http://{at}/' }}"), refused),
+            (format!("tcp: {{ address: '{at}' }}"), refused),
+            ("rbd_mirror: { pool: rbd }".to_owned(), Reading::Unknown(Reason::ToolMissing)),
+            (
+                "ceph: { config: /etc/ceph/a.conf, pool: rbd, rbd: [/nonexistent/rbd] }".to_owned(),
+                Reading::Unknown(Reason::ToolMissing),
+            ),
+            ("exec: { command: [/bin/false] }".to_owned(), Reading::Down(Reason::ProgramSaysDown)),
+            ("dns: { name: nothing.invalid, expect: 10.1.0.20 }".to_owned(), Reading::Unknown(Reason::LocalDns)),
+        ];
+        for (look, reading) in table {
+            let seen = probe(&config(at, "", &look)).await.unwrap().look().await.observation;
+
+            // RFC 6761: a resolver that answers may also say that the name does not exist.
+            let nxdomain = look.starts_with("dns") && seen.reading == Reading::Down(Reason::WrongAnswer);
+            assert!(seen.reading == reading || nxdomain, "{look}: {seen:?}");
+            assert!(seen.detail.is_some(), "{look} says why");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_look_tells_when_it_began_and_how_long_it_took() {
+        let address = Server::listener(b"", Then::Hang).await;
+        let probe = probe(&config(address, "", &format!("tcp: {{ address: '{address}' }}"))).await.unwrap();
+
+        let before = clock::now().boot_ms;
+        let seen = probe.look().await.observation;
+        let after = clock::now().boot_ms;
+
+        assert!((before..=after).contains(&seen.started_ms));
+        assert!(u64::from(seen.latency_ms) <= after - before);
+    }
+
+    #[tokio::test]
+    async fn a_self_check_can_not_look_at_what_only_a_pair_has() {
+        let at = nobody().await;
+        let checked = |look: &str| {
+            let config = config(at, "", look);
+            let probe = config.pairs[0].probes[0].clone();
+            let check = SelfCheck {
+                name: "own".into(),
+                look: probe.look,
+                group: None,
+                period: probe.period,
+                timeout: probe.timeout,
+            };
+            (config, check)
+        };
+
+        for look in ["nexus: status", "rbd_mirror: { pool: rbd }"] {
+            let (config, check) = checked(look);
+            let error = Probe::of_self_check(&check, &config, &mut Shared::new()).await.err().unwrap();
+            assert!(error.to_string().contains("\"own\" belongs to no pair"), "{error}");
+        }
+        let (config, check) = checked(&format!("tcp: {{ address: '{at}' }}"));
+        let probe = Probe::of_self_check(&check, &config, &mut Shared::new()).await.unwrap();
+        assert_eq!(probe.look().await.observation.reading, Reading::Down(Reason::Refused));
+    }
+}
