@@ -44,15 +44,23 @@ pub struct LeaseKeeper {
     name: String,
     holder: String,
     lasts: Duration,
+    boot: fn() -> Duration,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     /// Until when what we wrote last holds.
-    until: Option<Instant>,
+    until: Option<End>,
     /// Somebody else's lease as first seen: its resourceVersion, and when.
     seen: Option<(String, Instant)>,
+}
+
+/// An end by two clocks. The one that tokio's timers follow stands still while the machine is suspended; a lease does not.
+#[derive(Clone, Copy)]
+struct End {
+    running: Instant,
+    boot: Duration,
 }
 
 impl LeaseKeeper {
@@ -62,7 +70,7 @@ impl LeaseKeeper {
     #[must_use]
     pub fn new(client: &kube::Client, namespace: &str, name: String, holder: String, lasts: Duration) -> Self {
         let leases = Api::namespaced(client.clone(), namespace);
-        Self { leases, name, holder, lasts, state: Mutex::default() }
+        Self { leases, name, holder, lasts, boot: since_boot, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -86,7 +94,7 @@ impl LeaseKeeper {
             Err(_) => return Turn::Unknown { why: format!("no answer within {CALL:?}") },
         };
         // The lease counts from before the write is sent, so that it never seems longer to us than to others.
-        let began = Instant::now();
+        let (began, boot) = (Instant::now(), (self.boot)());
         let write = match &found {
             None => timeout(CALL, self.leases.create(&PostParams::default(), &self.taken(None))).await,
             Some(lease) if self.may_write(lease) => {
@@ -96,9 +104,9 @@ impl LeaseKeeper {
         };
         match write {
             Ok(Ok(_)) => {
-                let until = began + self.lasts;
-                *self.lock() = State { until: Some(until), seen: None };
-                Turn::Ours { until }
+                let end = End { running: began + self.lasts, boot: boot + self.lasts };
+                *self.lock() = State { until: Some(end), seen: None };
+                Turn::Ours { until: end.running }
             }
             Ok(Err(error)) => Turn::Unknown { why: error.to_string() },
             Err(_) => Turn::Unknown { why: format!("no answer within {CALL:?}") },
@@ -164,10 +172,12 @@ impl LeaseKeeper {
             self.lock().until = None;
             return no(format!("lease {} is held by {holder}", self.name));
         }
-        if until.saturating_duration_since(Instant::now()) <= margin {
+        let left =
+            until.running.saturating_duration_since(Instant::now()).min(until.boot.saturating_sub((self.boot)()));
+        if left <= margin {
             return no(format!("lease {} ends too soon", self.name));
         }
-        Ok(Permit::until(until))
+        Ok(Permit::until(Instant::now() + left))
     }
 
     /// Lets the lease go, so that another need not wait for its end.
@@ -192,3 +202,13 @@ impl LeaseKeeper {
 fn holder_of(lease: &Lease) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
 }
+
+/// Time since the machine started, suspended or not.
+fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(now.tv_sec), u32::try_from(now.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;
