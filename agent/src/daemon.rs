@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use understudy_config::Loaded;
+use understudy_actions::notify;
+use understudy_config::{Heartbeat, Loaded};
 use understudy_core::{Command, Event, Now, PairId, Policy, Record, Refusal, State, Ticket, resume, step};
 use understudy_probes::clock;
 
@@ -28,6 +29,8 @@ use crate::runner::{Means, Progress, Runner};
 
 /// Time between two ticks. A stall of ours is noticed after the policy's `stall`, which is far longer.
 const TICK: Duration = Duration::from_millis(250);
+/// A loop that has not turned for this long gives no sign of life.
+const STILL: Duration = Duration::from_secs(10);
 
 /// Why the loop ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +67,8 @@ pub struct Daemon {
     inbox: Inbox,
     messages: mpsc::Receiver<Incoming>,
     core: Core,
+    /// When the loop turned last, in milliseconds of `Now::boot_ms`.
+    turned: Arc<AtomicU64>,
 }
 
 impl Daemon {
@@ -74,7 +79,8 @@ impl Daemon {
     pub async fn open(start: Start) -> anyhow::Result<Self> {
         let (inbox, messages) = Inbox::new();
         let core = Core::open(&start, &inbox).await?;
-        Ok(Self { start, inbox, messages, core })
+        let turned = Arc::new(AtomicU64::new(clock::now().boot_ms));
+        Ok(Self { start, inbox, messages, core, turned })
     }
 
     /// Where the running steps say how far they are.
@@ -89,7 +95,12 @@ impl Daemon {
     /// If not even the start can be journaled.
     pub async fn run(mut self) -> anyhow::Result<Ended> {
         self.core.begin()?;
+        let heart = self.start.loaded.config.heartbeat.clone();
+        let beating = heart.map(|heart| tokio::spawn(beat(heart, self.turned.clone())));
         let ended = self.work().await;
+        if let Some(beating) = beating {
+            beating.abort();
+        }
         self.core.runner.stop();
         self.core.guard.end().await;
         self.core.notices.drain().await;
@@ -108,9 +119,25 @@ impl Daemon {
                 Some(message) = self.messages.recv() => self.core.take(message),
                 () = self.start.reload.notified() => self.core.reload(&self.start.path, &self.inbox).await,
             }
+            self.turned.store(clock::now().boot_ms, Ordering::Relaxed);
             if self.core.halted.load(Ordering::Acquire) {
                 return Ended::JournalBroken;
             }
+        }
+    }
+}
+
+/// The heart beats only while the loop turns: a process that lives and decides nothing must be missed (L3).
+async fn beat(heart: Heartbeat, turned: Arc<AtomicU64>) {
+    let mut beats = tokio::time::interval(heart.every.0);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        beats.tick().await;
+        let still = clock::now().since(turned.load(Ordering::Relaxed));
+        if still > STILL {
+            tracing::error!("no heartbeat: the event loop stands still for {} s", still.as_secs());
+        } else if let Err(error) = notify::beat(&heart).await {
+            tracing::warn!("{:#}", anyhow::Error::from(error));
         }
     }
 }

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use understudy_actions::{Words, webhook};
+use tokio::task::{JoinHandle, JoinSet};
+use understudy_actions::{Words, notify};
 use understudy_config::{Config, Notify, Pair};
 use understudy_core::{Evidence, LossBound, Notice, PairName, Question, Request};
 
@@ -17,12 +16,8 @@ use crate::metrics::Metrics;
 
 /// How many notices may wait to be sent; more are told in the log and dropped.
 const WAITING: usize = 256;
-/// A receiver that fails is tried again so often.
-const TRIES: usize = 6;
-/// Between two tries, at most.
-const LONGEST_GAP: Duration = Duration::from_secs(30);
-/// One call takes at most this, whatever the hook's own time-out.
-const CALL: Duration = Duration::from_secs(30);
+/// Notices that are sent at the same time.
+const SIDE_BY_SIDE: usize = 16;
 /// How long the last notices may take when the daemon stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -41,7 +36,7 @@ struct Sender {
 }
 
 /// Sends one notice to each receiver. A repeat is harmless: the id stays the same.
-async fn deliver(letter: Letter, sender: &Sender) {
+async fn deliver(letter: Letter, sender: Arc<Sender>) {
     let words = Words {
         pair: letter.pair,
         site: sender.site.clone(),
@@ -50,14 +45,11 @@ async fn deliver(letter: Letter, sender: &Sender) {
         message: letter.message,
         ..Words::default()
     };
-    let patience = ExponentialBuilder::default().with_jitter().with_max_delay(LONGEST_GAP).with_max_times(TRIES);
-    for Notify::Webhook(hook) in letter.to.iter() {
-        let call = || webhook::call(hook, &words, letter.body.clone(), CALL);
-        let sent = call.retry(patience).when(webhook::WebhookError::may_pass).await;
-        sender.metrics.notified(sent.is_ok());
-        if let Err(error) = sent {
-            tracing::error!(event = letter.event, "a notice was not delivered: {:#}", anyhow::Error::from(error));
-        }
+    let untold = notify::send(&letter.to, &words, &letter.body).await;
+    (untold.len()..letter.to.len()).for_each(|_| sender.metrics.notified(true));
+    for why in untold {
+        sender.metrics.notified(false);
+        tracing::error!(event = letter.event, "a notice was not delivered: {:#}", anyhow::Error::from(why));
     }
 }
 
@@ -74,12 +66,18 @@ impl Notices {
     /// Starts the task that sends.
     #[must_use]
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
-        let sending = Sender { site: config.site.clone(), metrics };
+        let sending = Arc::new(Sender { site: config.site.clone(), metrics });
         let (letters, mut waiting) = mpsc::channel::<Letter>(WAITING);
         let sender = tokio::spawn(async move {
+            // Side by side, so that a receiver that is dead delays no later page to another.
+            let mut under_way = JoinSet::new();
             while let Some(letter) = waiting.recv().await {
-                deliver(letter, &sending).await;
+                while under_way.len() >= SIDE_BY_SIDE {
+                    under_way.join_next().await;
+                }
+                under_way.spawn(deliver(letter, sending.clone()));
             }
+            while under_way.join_next().await.is_some() {}
         });
         let mut all: Vec<Notify> = Vec::new();
         for notify in config.pairs.iter().flat_map(|pair| &pair.notify) {

@@ -50,6 +50,7 @@ impl PairState {
 
     fn go_forward(&mut self, scene: &mut Scene<'_>) {
         // What was found out is judged here and not when it arrives, so that a crash in between changes nothing.
+        self.stop_if_alive(scene);
         self.hold_to_bound(scene);
         self.ask_if_unfenced(scene);
         if !matches!(self.durable.open_run().map(|run| &run.phase), Some(Phase::Forward)) {
@@ -322,10 +323,22 @@ impl PairState {
         }
     }
 
+    /// A sign of life before the promote ends the run, whichever step it has come to (S4, S2).
+    fn stop_if_alive(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let beyond = run.authority.is_forced() || run.was_begun(Step::Promote) || run.phase != Phase::Forward;
+        let Some((what, _)) = self.signs.life_source(scene.rules).filter(|(_, at)| *at > run.life_since_ms) else {
+            return;
+        };
+        if !beyond {
+            self.stop(scene, &format!("{what} saw A alive"));
+        }
+    }
+
     /// The loss that was accepted binds the run: more than that, and it stops before anything is quiesced (S8).
     fn hold_to_bound(&mut self, scene: &mut Scene<'_>) {
         let Some(run) = self.durable.open_run() else { return };
-        let Some(bound) = run.bound else { return };
+        let Some(bound) = run.bound.filter(|_| run.phase == Phase::Forward) else { return };
         if bound.exceeds(run.accepted) && !run.was_begun(Step::Promote) {
             let why = format!("the loss bound is {bound} now, more than the {} that were accepted", run.accepted);
             self.stop(scene, &why);
@@ -336,7 +349,8 @@ impl PairState {
     fn ask_if_unfenced(&mut self, scene: &mut Scene<'_>) {
         let Some(run) = self.durable.open_run() else { return };
         let answered = run.fence.is_none() || self.fenced(scene, run).is_some() || self.durable.request.is_some();
-        if answered || self.durable.pause.is_some() || run.was_begun(Step::Promote) {
+        let stopped = run.phase != Phase::Forward;
+        if answered || stopped || self.durable.pause.is_some() || run.was_begun(Step::Promote) {
             return;
         }
         if run.authority.is_forced() && self.api_lives(scene) {

@@ -47,7 +47,7 @@ pub async fn promote_hangs(directory: PathBuf, show: Show) -> anyhow::Result<Tab
 pub async fn returns_before_promote(directory: PathBuf, show: Show) -> anyhow::Result<Table> {
     let mut wishes = Wishes::default();
     // The quiesce takes long enough for A to come back meanwhile.
-    wishes.plan.ceph.blocklist = Duration::from_secs(4);
+    wishes.plan.ceph.blocklist = Duration::from_secs(2);
     let mut play = Play::begin(&directory, &wishes, show).await?;
 
     die_and_approve(&mut play).await?;
