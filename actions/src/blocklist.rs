@@ -32,7 +32,7 @@ pub(crate) struct Patience {
     pub stranger: Duration,
     /// With all of it: an rbd-mirror that can reach A comes back under a new number, and is refused again.
     pub all: Duration,
-    /// Between two looks.
+    /// Between two looks at a stranger.
     pub pause: Duration,
 }
 
@@ -70,8 +70,9 @@ pub(crate) async fn opened(cli: &Cli<'_>, images: &[ImageName]) -> Result<Vec<Op
 /// The client number of every rbd-mirror of this site that the pools or the images name.
 async fn mirrors(cli: &Cli<'_>, images: &[ImageName]) -> Result<BTreeSet<u64>, StepError> {
     let pools: BTreeSet<&str> = images.iter().map(pool_of).collect();
-    let pools = try_join_all(pools.into_iter().map(|pool| cli.pool_status(pool))).await?;
-    let statuses = try_join_all(images.iter().map(|image| cli.status(image))).await?;
+    let pools = try_join_all(pools.into_iter().map(|pool| cli.pool_status(pool)));
+    let statuses = try_join_all(images.iter().map(|image| cli.status(image)));
+    let (pools, statuses) = tokio::try_join!(pools, statuses)?;
     let by_pool = pools.into_iter().flat_map(|pool| pool.instance_ids);
     Ok(by_pool.chain(statuses.into_iter().filter_map(|status| status.instance_id)).collect())
 }
@@ -100,13 +101,14 @@ pub(crate) async fn clear(
             if began.elapsed() >= patience.stranger {
                 return Err(StepError::permanent(workload(stranger)));
             }
+            time::sleep(patience.pause).await;
         } else {
+            // It is gone at once; so the next look needs no pause.
             refuse(ctx, cli, &open, &mut noted).await?;
         }
         if began.elapsed() >= patience.all {
             return Err(StepError::transient(format!("rbd-mirror keeps coming back: {}; stop it", list(&open))));
         }
-        time::sleep(patience.pause).await;
     }
 }
 

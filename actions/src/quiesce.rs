@@ -46,14 +46,14 @@ pub(crate) async fn run(ctx: &Context, settings: &Rbd) -> Result<StepDone, StepE
 
 async fn run_with(ctx: &Context, settings: &Rbd, patience: Patience) -> Result<StepDone, StepError> {
     let cli = Cli::of_standby(settings);
-    if check(ctx, &cli, settings).await? {
-        return Ok(StepDone::saying("no rbd-mirror has an image of the pair open"));
-    }
-    // Side by side: rbd-mirror ends faster once it is refused, and does not come back once it is stopped.
     let noted = blocklist::noted(ctx)?;
-    let (stopped, refused) = tokio::try_join!(stop(ctx, settings), blocklist::clear(ctx, &cli, patience, noted))?;
-    // It may have come back while the stop was under way.
-    let refused = blocklist::clear(ctx, &cli, patience, refused).await?;
+    // Side by side: rbd-mirror does not come back once it is stopped, and one that is stopping is refused meanwhile. Each
+    // reads first what is done already.
+    let (stopped, mut refused) = tokio::try_join!(stop(ctx, settings), blocklist::clear(ctx, &cli, patience, noted))?;
+    if settings.quiesce != Quiesce::None {
+        // It may have come back while the stop was under way.
+        refused = blocklist::clear(ctx, &cli, patience, refused).await?;
+    }
     Ok(StepDone::saying(format!("{stopped}; blocklisted {}; no watcher left", words(&refused))))
 }
 
@@ -61,18 +61,7 @@ fn words(addresses: &[String]) -> String {
     if addresses.is_empty() { "nobody".into() } else { addresses.join(", ") }
 }
 
-/// Whether all is done: what is to stop is stopped, and nobody has an image open.
-async fn check(ctx: &Context, cli: &Cli<'_>, settings: &Rbd) -> Result<bool, StepError> {
-    let stopped = match &settings.quiesce {
-        Quiesce::None => true,
-        Quiesce::Deployment(deployment) => {
-            ctx.noted(REPLICAS).is_some() && replicas(ctx, settings, deployment).await?.unwrap_or(0) == 0
-        }
-        Quiesce::Command(_) => ctx.noted(COMMAND) == Some(STOPPED),
-    };
-    Ok(stopped && blocklist::opened(cli, &ctx.order.images).await?.is_empty())
-}
-
+/// Stops what is not stopped already. Says what it found or did.
 async fn stop(ctx: &Context, settings: &Rbd) -> Result<String, StepError> {
     match &settings.quiesce {
         Quiesce::None => Ok("rbd-mirror left running".into()),
@@ -100,9 +89,10 @@ async fn stop_deployment(ctx: &Context, settings: &Rbd, deployment: &DeploymentR
     if ctx.noted(REPLICAS).is_none() {
         ctx.gate.note(REPLICAS, now.to_string()).await?;
     }
-    if now != 0 {
-        scale(ctx, settings, deployment, 0, ctx.gate.permit().await?).await?;
+    if now == 0 {
+        return Ok(format!("Deployment {name} has no replicas"));
     }
+    scale(ctx, settings, deployment, 0, ctx.gate.permit().await?).await?;
     Ok(format!("Deployment {name} scaled from {now} to 0"))
 }
 

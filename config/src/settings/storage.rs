@@ -72,7 +72,8 @@ settings! {
 settings! {
     /// Commands that stop and start rbd-mirror.
     pub struct QuiesceCommand {
-        /// Stops it; exit 0 = stopped.
+        /// Stops it; exit 0 = stopped, or sure to stop. It should not wait for the end, since rbd-mirror does not end while A
+        /// is dead: `systemctl stop --no-block …`.
         pub stop: Vec<String>,
         /// Starts it; exit 0 = started.
         pub start: Vec<String>,
@@ -84,7 +85,8 @@ settings! {
     pub struct StorageHooks {
         /// Says the role at B: prints `primary`, `secondary` or `unknown`.
         pub status: Hook,
-        /// Makes B primary. Must be safe to repeat.
+        /// Makes B primary. It must be safe to repeat, and must see to it by itself that B's copy is fit and held still: the
+        /// plan has no consistency point and no quiesce here. A command is never killed; its time-out does not hold.
         pub promote: Hook,
         /// Prints how old the copy is, in whole seconds; without it the loss has no bound.
         #[serde(default)]
