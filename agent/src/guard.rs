@@ -64,7 +64,7 @@ impl Guard {
             let probe = Probe::of_self_check(check, config, &mut shared).await;
             let probe = probe.with_context(|| format!("self-check {}", check.name))?;
             let check = position(n);
-            let grid = Grid::spread(probe.period(), n, config.self_checks.len());
+            let grid = Grid::scattered(probe.period(), n);
             let now = guard.watch(probe, grid, inbox, move |look| {
                 [Some(Event::SelfRead { check, observation: look.observation }), None]
             });
@@ -97,15 +97,15 @@ impl Guard {
             let probe = Probe::of_pair(setting, pair, rules.probes[n].site, &loaded.config, shared).await;
             let probe = probe.with_context(|| format!("probe {} of pair {}", setting.name, pair.name))?;
             let at = position(n);
-            let grid = Grid::spread(probe.period(), n + id.at(), settings.len());
+            let grid = Grid::scattered(probe.period(), place_of(id, n));
             looks.push(self.watch(probe, grid, inbox, move |look| events_of(id, at, look)));
         }
         for (n, setting) in pair.witnesses.iter().enumerate() {
             let witness = Witness::new(setting, &pair.name, shared);
             let witness = witness.with_context(|| format!("witness {} of pair {}", setting.name, pair.name))?;
-            let (at, grid) = (position(n), Grid::spread(setting.period.0, n, pair.witnesses.len()));
-            looks.push(self.watch(witness, grid, inbox, move |seen| {
-                let WitnessLook { started_ms, report } = seen;
+            let at = position(n);
+            let grid = Grid::scattered(witness.period(), place_of(id, settings.len() + n));
+            looks.push(self.watch(witness, grid, inbox, move |WitnessLook { started_ms, report }| {
                 [Some(Event::WitnessRead { pair: id, witness: at, started_ms, report }), None]
             }));
         }
@@ -119,12 +119,10 @@ impl Guard {
         grid: Grid,
         inbox: &Inbox,
         events: impl Fn(L::Seen) -> [Option<Event>; 2] + Clone + Send + Sync + 'static,
-    ) -> Arc<Notify>
-    where
-        L::Seen: Send,
-    {
-        let (now, who) = (Arc::new(Notify::new()), Arc::new(who));
-        let (on_grid, told, tells) = (who.clone(), inbox.clone(), events.clone());
+    ) -> Arc<Notify> {
+        let now = Arc::new(Notify::new());
+        let probe = Arc::new(who);
+        let (on_grid, told, tells) = (probe.clone(), inbox.clone(), events.clone());
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(async move {
             watch_grid(&*on_grid, grid, &BootClock, move |round: Round<L::Seen>| {
                 tell(&told, tells(round.look));
@@ -138,7 +136,7 @@ impl Guard {
                 asked.notified().await;
                 // Readings of the very millisecond in which they were asked for do not count.
                 tokio::time::sleep(Duration::from_millis(2)).await;
-                tell(&told, events(look_now(&*who).await));
+                tell(&told, events(look_now(&*probe).await));
             }
         }));
         now
@@ -194,6 +192,13 @@ impl Guard {
 
 fn position(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
+}
+
+/// Another number for each look of each pair, by which its grid's phase is chosen.
+fn place_of(pair: PairId, n: usize) -> usize {
+    /// More looks than any pair has.
+    const LOOKS: usize = 64;
+    (pair.at() + 1) * LOOKS + n
 }
 
 /// A look at the mirrored images tells facts; every other look is a reading. A's clock is compared by the way.
