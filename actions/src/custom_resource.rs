@@ -127,13 +127,19 @@ impl CustomResource {
         let (group, version) = self.api_version.rsplit_once('/').unwrap_or(("", &self.api_version));
         let kind = GroupVersionKind::gvk(group, version, &self.kind);
         let what = format!("learn how {} of {} is called in the API", self.kind, self.api_version);
-        match read(&what, async { Ok(pinned_kind(client, &kind).await) }).await? {
-            Ok((resource, _)) => Ok(resource),
-            Err(kube::Error::Discovery(_)) => Err(self.unknown()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Err(self.unknown()),
-            // Discovery may be forbidden where the resource itself is not.
-            Err(_) => Ok(self.resource(plural_of(&self.kind))),
-        }
+        let answer = read(&what, async {
+            match pinned_kind(client, &kind).await {
+                Ok((resource, _)) => Ok(Some(resource)),
+                Err(kube::Error::Discovery(_)) => Ok(None),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                // Discovery may be forbidden where the resource itself is not.
+                Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403) => {
+                    Ok(Some(self.resource(plural_of(&self.kind))))
+                }
+                Err(error) => Err(error),
+            }
+        });
+        answer.await?.ok_or_else(|| self.unknown())
     }
 
     fn resource(&self, plural: String) -> ApiResource {

@@ -51,7 +51,7 @@ struct Forced {
 /// # Errors
 /// Only what is our own fault: no lease, no journal.
 pub(super) async fn stop(ctx: &Context, deadline: Instant) -> Result<Verdict, StepError> {
-    let site = match timeout_at(deadline, site_of(ctx)).await {
+    let site = match timeout_at(deadline.min(Instant::now() + GIVE_UP), site_of(ctx)).await {
         Ok(Ok(site)) => site,
         Ok(Err(error)) => return Ok(Verdict::Unconfirmed(format!("workload of A: {}", error.whole()))),
         Err(_late) => return Ok(Verdict::Unconfirmed("workload of A: its API server did not answer in time".into())),

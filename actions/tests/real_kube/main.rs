@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use understudy_actions::lease::{LeaseKeeper, Turn};
 use understudy_core::{Failure, FenceOutcome, Finding, Step};
 
-use self::site::{Bench, detail, failure, finding};
+use self::site::{Bench, Frozen, detail, failure, finding};
 
 #[tokio::test]
 #[ignore = "needs two real API servers"]
@@ -156,6 +156,29 @@ async fn a_running_workload_at_a_is_stopped_and_seen_detached() {
 
 #[tokio::test]
 #[ignore = "needs two real API servers"]
+async fn the_rights_that_are_shipped_are_enough_for_every_step() {
+    let mut bench = Bench::new("rights").await;
+    bench.start_at_a().await;
+    bench.take_shipped_rights().await;
+
+    let fenced = finding(bench.run(Step::Fence).await);
+    let restored = detail(bench.run(Step::Restore).await);
+    detail(bench.run(Step::Bound).await);
+    let admin = Bench::same(&bench).await;
+    let (deployed, ()) = tokio::join!(bench.run(Step::Deploy), admin.operate_once(&admin.b, true));
+
+    assert!(matches!(fenced, Finding::Fence(FenceOutcome::Confirmed { .. })), "{fenced:?}");
+    println!("seen: {restored}; {}", detail(deployed));
+    let lasts = Duration::from_secs(10);
+    let lease = LeaseKeeper::new(&bench.b, &bench.name, "understudy-nexus".into(), "one".into(), lasts);
+    assert!(matches!(lease.turn().await, Turn::Ours { .. }));
+    assert!(matches!(lease.turn().await, Turn::Ours { .. }));
+    lease.release().await;
+    admin.clear().await;
+}
+
+#[tokio::test]
+#[ignore = "needs two real API servers"]
 async fn an_attachment_that_stays_leaves_the_fence_unconfirmed() {
     let bench = Bench::new("stuck").await;
     // Attached in the words of its node, never detached by it: no attacher runs.
@@ -168,6 +191,24 @@ async fn an_attachment_that_stays_leaves_the_fence_unconfirmed() {
     println!("seen after {:.0?}: {why}", began.elapsed());
     assert!(why.contains("a volume is attached to"), "{why}");
     assert!(began.elapsed() < Duration::from_secs(22));
+    bench.clear().await;
+}
+
+#[tokio::test]
+#[ignore = "needs two real API servers"]
+async fn a_frozen_a_is_given_up_quickly_and_the_fence_is_unconfirmed() {
+    let bench = Bench::new("frozen").await;
+    bench.start_at_a().await;
+    let frozen = Frozen::server_a();
+    let began = Instant::now();
+
+    let fenced = finding(bench.run(Step::Fence).await);
+
+    let took = began.elapsed();
+    drop(frozen);
+    let Finding::Fence(FenceOutcome::Unconfirmed { why }) = fenced else { panic!("{fenced:?}") };
+    println!("measured: fence of a frozen A given up after {took:.1?}: {why}");
+    assert!(took < Duration::from_secs(9), "{took:?}");
     bench.clear().await;
 }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::config::{AuthInfo, Kubeconfig};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use understudy_actions::{Context, Gatekeeper, Later, Permit, StepError, run};
@@ -18,10 +19,11 @@ use understudy_core::{Failure, Finding, RunId, Step, StepOrder, StepResult};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Bench {
+    /// A's and B's API servers, with all rights.
     pub a: Client,
     pub b: Client,
     pub name: String,
-    directory: tempfile::TempDir,
+    directory: Arc<tempfile::TempDir>,
     pair: Arc<Pair>,
 }
 
@@ -71,7 +73,50 @@ impl Bench {
         for site in [&a, &b] {
             define_nexus(site).await;
         }
-        Self { a, b, name, directory, pair }
+        Self { a, b, name, directory: Arc::new(directory), pair }
+    }
+
+    /// The same place, with all rights.
+    pub async fn same(other: &Bench) -> Self {
+        let a = client("UNDERSTUDY_REAL_KUBECONFIG_A").await;
+        let b = client("UNDERSTUDY_REAL_KUBECONFIG_B").await;
+        Self { a, b, name: other.name.clone(), directory: other.directory.clone(), pair: other.pair.clone() }
+    }
+
+    /// From here on with the rights of the manifests in `deploy/`, and no others.
+    pub async fn take_shipped_rights(&mut self) {
+        self.make_namespace(&self.b).await;
+        let (of_a, of_b) = (
+            include_str!("../../../deploy/kubernetes/primary-fence.yaml"),
+            include_str!("../../../deploy/kubernetes/understudy.yaml"),
+        );
+        self.a = self.account(&self.a, "UNDERSTUDY_REAL_KUBECONFIG_A", of_a, &format!("{}-fence", self.name)).await;
+        self.b = self.account(&self.b, "UNDERSTUDY_REAL_KUBECONFIG_B", of_b, &self.name).await;
+    }
+
+    async fn account(&self, site: &Client, variable: &str, manifests: &str, account: &str) -> Client {
+        let text = manifests.replace("understudy", &self.name).replace("nexus-dr", &self.name);
+        for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            let kind = object["kind"].as_str().unwrap();
+            let namespace = object["metadata"]["namespace"].as_str();
+            let is_ours = namespace.is_none_or(|namespace| namespace == self.name);
+            if is_ours && ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"].contains(&kind)
+            {
+                let (group, version) = object["apiVersion"].as_str().unwrap().rsplit_once('/').unwrap_or(("", "v1"));
+                let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+                let api: Api<DynamicObject> = match namespace {
+                    Some(namespace) => Api::namespaced_with(site.clone(), namespace, &resource),
+                    None => Api::all_with(site.clone(), &resource),
+                };
+                put(&api, object["metadata"]["name"].as_str().unwrap(), &object).await;
+            }
+        }
+        let accounts: Api<ServiceAccount> = Api::namespaced(site.clone(), &self.name);
+        let token = accounts.create_token_request(account, &Default::default(), &Default::default()).await.unwrap();
+        let kubeconfig = Kubeconfig::read_from(std::env::var(variable).unwrap()).unwrap();
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
+        config.auth_info = AuthInfo { token: Some(token.status.unwrap().token.into()), ..AuthInfo::default() };
+        Client::try_from(config).unwrap()
     }
 
     pub async fn run(&self, step: Step) -> StepResult {
@@ -202,7 +247,7 @@ impl Bench {
     }
 
     /// What an operator does once: a StatefulSet for the resource, and conditions once its pod runs.
-    async fn operate_once(&self, site: &Client, mounts: bool) {
+    pub async fn operate_once(&self, site: &Client, mounts: bool) {
         until("the resource", async || self.resource_exists(site).await).await;
         let resource = self.nexuses(site).get("nexus-ddrs").await.unwrap();
         let sets: Api<k8s_openapi::api::apps::v1::StatefulSet> = Api::namespaced(site.clone(), &self.name);
@@ -226,6 +271,28 @@ impl Bench {
             let _ = volumes.delete(&volume_name(&self.name), &DeleteParams::background()).await;
         }
     }
+}
+
+/// A's API server, stopped until this is dropped. `UNDERSTUDY_REAL_APISERVER_A` is its process id.
+pub struct Frozen(String);
+
+impl Frozen {
+    pub fn server_a() -> Self {
+        let pid = std::env::var("UNDERSTUDY_REAL_APISERVER_A").expect("UNDERSTUDY_REAL_APISERVER_A is a process id");
+        signal("-STOP", &pid);
+        Self(pid)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        signal("-CONT", &self.0);
+    }
+}
+
+fn signal(signal: &str, pid: &str) {
+    let status = std::process::Command::new("kill").args([signal, pid]).status().unwrap();
+    assert!(status.success());
 }
 
 pub fn detail(result: StepResult) -> String {
