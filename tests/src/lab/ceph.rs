@@ -61,7 +61,11 @@ impl Ceph {
         &self.dir
     }
 
-    pub(super) async fn up(&self) -> Result<()> {
+    /// Brings both up, with mirroring between them.
+    ///
+    /// # Errors
+    /// If they do not come up within their limit.
+    pub async fn up(&self) -> Result<()> {
         output(self.lab("up"), Duration::from_secs(240)).await.context("the Ceph clusters do not come up")?;
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! frozen whole. The shell scripts in `tests/lab` start and stop the daemons; this module calls them,
 //! waits for conditions, and keeps what was acknowledged. Start at [`Lab::up`].
 
+pub mod alike;
 pub mod ceph;
 pub mod operator;
 pub mod run;
@@ -100,19 +101,85 @@ impl Parts {
 /// A lab's directory begins with it: `tests/run` ends labs whose test was killed.
 const PREFIX: &str = "ulab-";
 
-/// Both sites, and what lies between them.
-pub struct Lab {
+/// A directory of its own for what a test starts, all of which ends with it.
+pub struct Ground {
     /// Where the parts lie.
     pub parts: Parts,
+    hosts: Hosts,
+    began: Instant,
+    // Removed last, once everything in it has ended.
+    dir: tempfile::TempDir,
+}
+
+impl Ground {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// If the test was not started by `tests/run`, or no directory can be made.
+    pub fn new() -> Result<Self> {
+        let parts = Parts::from_env()?;
+        // Ceph's sockets lie below it, and their paths are limited to 107 bytes.
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().context("no temporary directory")?;
+        std::fs::write(dir.path().join("owner"), std::process::id().to_string())?;
+        Ok(Self { parts, hosts: Hosts::free()?, began: Instant::now(), dir })
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Tells whoever watches the test how far it is.
+    pub fn say(&self, what: &str) {
+        eprintln!("lab {:6.1} s: {what}", self.began.elapsed().as_secs_f64());
+    }
+
+    /// Both Ceph clusters, not yet up.
+    #[must_use]
+    pub fn ceph(&self) -> Ceph {
+        Ceph::new(&self.parts, self.dir().join("ceph"), self.hosts)
+    }
+
+    /// One site, not yet up.
+    #[must_use]
+    pub fn site(&self, side: Side, ceph: &Ceph) -> Site {
+        Site::new(&self.parts, side, self.hosts, self.dir(), ceph)
+    }
+
+    /// Brings up the control planes of `sides`.
+    ///
+    /// # Errors
+    /// If one does not answer within its limit.
+    pub async fn control_planes(&self, sides: &[Side]) -> Result<()> {
+        let mut start = script(&self.parts, "k8s-lab.sh");
+        start.arg("start").args(sides.iter().map(|side| format!("site-{}", side.letter())));
+        site::kubernetes_env(&mut start, &self.parts, self.dir());
+        run::output(start, Duration::from_secs(180)).await.context("the control planes do not come up")?;
+        Ok(())
+    }
+}
+
+impl Drop for Ground {
+    /// Ends everything that was started here, also after a failed test.
+    fn drop(&mut self) {
+        let mut end = std::process::Command::new(self.parts.scripts.join("end-lab.sh"));
+        let status = end.arg(self.dir.path()).stdin(Stdio::null()).status();
+        if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            eprintln!("lab: {} is not ended: {status:?}", self.dir.path().display());
+        }
+    }
+}
+
+/// Both sites, and what lies between them.
+pub struct Lab {
     /// The two Ceph clusters, mirroring between them.
     pub ceph: Ceph,
     /// The primary.
     pub a: Site,
     /// The standby.
     pub b: Site,
-    began: Instant,
-    // Removed last, once everything in it has ended.
-    dir: tempfile::TempDir,
+    ground: Ground,
 }
 
 impl Lab {
@@ -121,16 +188,11 @@ impl Lab {
     /// # Errors
     /// If a part does not come up within its limit; what had come up is ended.
     pub async fn up() -> Result<Self> {
-        let parts = Parts::from_env()?;
-        // Ceph's sockets lie below it, and their paths are limited to 107 bytes.
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir().context("no temporary directory")?;
-        std::fs::write(dir.path().join("owner"), std::process::id().to_string())?;
-        let hosts = Hosts::free()?;
-        let ceph = Ceph::new(&parts, dir.path().join("ceph"), hosts);
-        let a = Site::new(&parts, Side::A, hosts, dir.path(), &ceph);
-        let b = Site::new(&parts, Side::B, hosts, dir.path(), &ceph);
-        let lab = Self { parts, ceph, a, b, began: Instant::now(), dir };
-        let (clusters, planes) = tokio::join!(lab.ceph.up(), lab.control_planes());
+        let ground = Ground::new()?;
+        let ceph = ground.ceph();
+        let (a, b) = (ground.site(Side::A, &ceph), ground.site(Side::B, &ceph));
+        let lab = Self { ceph, a, b, ground };
+        let (clusters, planes) = tokio::join!(lab.ceph.up(), lab.ground.control_planes(&[Side::A, Side::B]));
         clusters?;
         planes?;
         lab.say("two clusters mirror, two control planes answer");
@@ -138,33 +200,14 @@ impl Lab {
         Ok(lab)
     }
 
-    /// Tells whoever watches the test how far it is.
+    /// As [`Ground::say`].
     pub fn say(&self, what: &str) {
-        eprintln!("lab {:6.1} s: {what}", self.began.elapsed().as_secs_f64());
+        self.ground.say(what);
     }
 
-    /// The lab's own directory.
+    /// As [`Ground::dir`].
     #[must_use]
     pub fn dir(&self) -> &Path {
-        self.dir.path()
-    }
-
-    async fn control_planes(&self) -> Result<()> {
-        let mut start = script(&self.parts, "k8s-lab.sh");
-        start.arg("start").arg("site-a").arg("site-b");
-        site::kubernetes_env(&mut start, &self.parts, self.dir.path());
-        run::output(start, Duration::from_secs(180)).await.context("the control planes do not come up")?;
-        Ok(())
-    }
-}
-
-impl Drop for Lab {
-    /// Ends everything that this lab started, also after a failed test.
-    fn drop(&mut self) {
-        let mut end = std::process::Command::new(self.parts.scripts.join("end-lab.sh"));
-        let status = end.arg(self.dir.path()).stdin(Stdio::null()).status();
-        if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
-            eprintln!("lab: {} is not ended: {status:?}", self.dir.path().display());
-        }
+        self.ground.dir()
     }
 }

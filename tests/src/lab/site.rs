@@ -108,7 +108,10 @@ impl Site {
     }
 
     /// The node, the custom resource's definition, the namespace, the mounts' namespace and the operator.
-    pub(super) async fn prepare(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// If one of them can not be made.
+    pub async fn prepare(&self) -> Result<()> {
         let mut node = self.kubernetes("node");
         node.arg(self.name()).arg(self.node());
         output(node, Duration::from_secs(120)).await?;
@@ -143,6 +146,20 @@ impl Site {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).kill_on_drop(true);
         let child = command.spawn().context("the operator does not start")?;
         *self.operator.lock().expect("no panic while held") = Some(child);
+        Ok(())
+    }
+
+    /// Starts a Nexus without operator, mount and cluster, on a directory where `image` would be mounted.
+    ///
+    /// # Errors
+    /// If it does not answer within its limit.
+    pub async fn start_nexus(&self, image: &str) -> Result<()> {
+        let data = data_directory(&self.dir, image);
+        std::fs::create_dir_all(&data)?;
+        let mut start = script(&self.parts, "nexus-lab.sh");
+        start.arg("start").arg(&self.parts.nexus).arg(data).arg(self.address.port().to_string());
+        start.env("NEXUS_RUN", self.nexus_run()).env("NEXUS_HOST", self.address.ip().to_string());
+        output(start, Duration::from_secs(320)).await?;
         Ok(())
     }
 
@@ -323,7 +340,15 @@ impl Site {
         Ok(())
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where the pids of this site's Nexus are kept.
+    #[must_use]
+    pub fn nexus_run(&self) -> PathBuf {
+        nexus_run(&self.dir)
+    }
+
+    /// Where this site's Nexus keeps its data.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
         data_directory(&self.dir, &Volume::data().image)
     }
 
@@ -358,7 +383,7 @@ impl Site {
 
     fn nexus_lab(&self, verb: &str) -> Command {
         let mut command = script(&self.parts, "nexus-lab.sh");
-        command.arg(verb).arg(self.data()).env("NEXUS_RUN", nexus_run(&self.dir));
+        command.arg(verb).arg(self.data()).env("NEXUS_RUN", self.nexus_run());
         command
     }
 }

@@ -396,7 +396,8 @@ impl Session<'_> {
         });
         let target = format!("{pool}/{name}@{snap}");
         self.shared.ledger.record(Kind::Snapshot, self.side.name(), &target, None, "user");
-        Ok(Output { stderr: b"Creating snap: 100% complete...done.\n".to_vec(), ..print("") })
+        let progress = if self.line.flag("no-progress") { "" } else { "Creating snap: 100% complete...done.\n" };
+        Ok(Output { stderr: progress.into(), ..print("") })
     }
 
     async fn remove_snap(&self) -> Answer {
@@ -427,7 +428,7 @@ impl Session<'_> {
         let (name, primary) = self.open_mirrored(3, |_, image| image.primary()).await?;
         if !primary {
             // Not measured; librbd refuses with EINVAL.
-            return Err(fail(22, "rbd: error creating mirror snapshot: (22) Invalid argument\n"));
+            return Err(fail(22, "rbd: error creating snapshot: (22) Invalid argument\n"));
         }
         tokio::time::sleep(self.shared.timing.snapshot).await;
         let (peer, unwritten) = (self.peer_uuid(), self.shared.timing.unwritten);

@@ -272,6 +272,7 @@ fn progress(mine: &Image) -> serde_json::Value {
         words["remote_snapshot_timestamp"] = json!(time(remote));
     }
     if let Some((_, mirror)) = mine.newest().filter(|(_, mirror)| !mirror.complete) {
+        words["seconds_until_synced"] = json!(0);
         words["syncing_percent"] = json!(mirror.last_copied_object * 100 / mine.objects.max(1));
         words["syncing_snapshot_timestamp"] = json!(time(mirror.source_time));
     }

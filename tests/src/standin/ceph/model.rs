@@ -414,7 +414,17 @@ impl Cluster {
             client: self.daemon.instance_id,
             cookie: self.daemon.cookie,
         });
-        mirror.into_iter().chain(image.workloads.iter().cloned()).collect()
+        let reader = self.peer_watches(image, watch).then(|| Watcher {
+            address: self.daemon.address.clone() + "1",
+            client: self.daemon.instance_id + 1,
+            cookie: self.daemon.cookie + 1,
+        });
+        mirror.into_iter().chain(reader).chain(image.workloads.iter().cloned()).collect()
+    }
+
+    /// Whether the other site's daemon, which reads what it copies here, holds a watch on the image.
+    fn peer_watches(&self, image: &Image, watch: Duration) -> bool {
+        self.heard_peer.is_some_and(|heard| heard.elapsed() < watch) && image.mirrored && image.primary()
     }
 
     /// Whether the mirror daemon holds a watch on a replayed image: until it lets go, is cut off by

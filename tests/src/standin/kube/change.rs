@@ -141,8 +141,9 @@ fn apply(store: &mut Store, target: &Target, body: &Value, manner: &Manner) -> R
     if resource.status && target.subresource.is_none() {
         wanted.as_object_mut().map(|wanted| wanted.remove("status"));
     }
-    let merged = fields::apply(old.as_ref(), &wanted, &manner.manager, manner.force)
+    let mut merged = fields::apply(old.as_ref(), &wanted, &manner.manager, manner.force)
         .map_err(|conflicts| Refusal::manager_conflict(&conflicts))?;
+    encode_string_data(&mut merged);
     let Some(old) = old else {
         namespace_exists(store, target)?;
         let mut object = merged;
@@ -185,6 +186,7 @@ fn update(
         object["metadata"][kept] = old["metadata"][kept].clone();
     }
     drop_nulls(&mut object);
+    encode_string_data(&mut object);
     validate(resource, &key.name, Some(old), &object)?;
     fields::updated(Some(old), &mut object, &manner.manager);
     let effective = content(old) != content(&object);
@@ -197,18 +199,19 @@ pub fn delete(store: &mut Store, target: &Target, options: &Value, manner: &Mann
     let resource = &target.resource;
     let (key, old) = existing(store, target)?;
     let preconditions = &options["preconditions"];
-    for (wanted, field, word) in [
-        (&preconditions["uid"], "uid", "UID"),
-        (&preconditions["resourceVersion"], "resourceVersion", "ResourceVersion"),
+    for (wanted, field, word, perhaps) in [
+        (&preconditions["uid"], "uid", "UID", "deleted and then recreated"),
+        (&preconditions["resourceVersion"], "resourceVersion", "ResourceVersion", "modified"),
     ] {
         let actual = &old["metadata"][field];
         if !wanted.is_null() && wanted != actual {
             let why = format!(
-                "Precondition failed: {word} in precondition: {}, {word} in object meta: {}",
+                "the {word} in the precondition ({}) does not match the {word} in record ({}). \
+                 The object might have been {perhaps}",
                 wanted.as_str().unwrap_or_default(),
                 actual.as_str().unwrap_or_default()
             );
-            return Err(Refusal::conflict(&resource.group, &resource.plural, &key.name, &why));
+            return Err(Refusal::conflict(&resource.group, &resource.kind, &key.name, &why));
         }
     }
     let done = deleted(&resource.group, &resource.plural, &key.name, &old["metadata"]["uid"]);
@@ -404,8 +407,12 @@ fn defaults(resource: &Resource, object: &mut Value) {
     }
 }
 
+/// What of a Secret is written in plain text is kept encoded; no other kind has the field.
 fn encode_string_data(object: &mut Value) {
     use base64::Engine;
+    if object["kind"] != "Secret" {
+        return;
+    }
     let Some(Value::Object(plain)) = object.as_object_mut().and_then(|all| all.remove("stringData")) else {
         return;
     };

@@ -51,8 +51,14 @@ impl Refusal {
                 })
             })
             .collect();
-        let managers: Vec<&str> = conflicts.iter().map(|(manager, _)| manager.as_str()).collect();
-        let message = format!("Apply failed with {} conflict(s): conflicts with {:?}", conflicts.len(), managers);
+        let message = match conflicts {
+            [(manager, field)] => format!("Apply failed with 1 conflict: conflict with \"{manager}\": {field}"),
+            several => {
+                let told: Vec<String> =
+                    several.iter().map(|(manager, field)| format!("conflict with \"{manager}\": {field}")).collect();
+                format!("Apply failed with {} conflicts: {}", several.len(), told.join(", "))
+            }
+        };
         Self::new(StatusCode::CONFLICT, "Conflict", message, json!({ "causes": causes }))
     }
 
@@ -114,7 +120,7 @@ impl Refusal {
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
         if !self.details.is_null() {
-            body["details"] = self.details.clone();
+            body["details"] = named(self.details.clone());
         }
         body
     }
@@ -128,10 +134,19 @@ fn qualified(plural: &str, group: &str) -> String {
     if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
 }
 
+/// The core group is not named.
+fn named(mut details: Value) -> Value {
+    if let Some(fields) = details.as_object_mut().filter(|fields| fields.get("group").is_some_and(|group| group == ""))
+    {
+        fields.remove("group");
+    }
+    details
+}
+
 /// What a DELETE answers when the object is gone at once.
 pub fn deleted(group: &str, plural: &str, name: &str, uid: &Value) -> Value {
     json!({
         "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-        "details": { "name": name, "group": group, "kind": plural, "uid": uid },
+        "details": named(json!({ "name": name, "group": group, "kind": plural, "uid": uid })),
     })
 }
