@@ -2,6 +2,7 @@
 //!
 //! Start at [`standin`] or [`lab`].
 
+pub mod bench;
 pub mod lab;
 pub mod rehearse;
 pub mod standin;
