@@ -9,7 +9,7 @@ use super::Row;
 use super::daemon::{Daemon, Settings, Target};
 use super::serve::Servers;
 
-/// Each is a process of its own; their places lie evenly in the second, so that one was looked at just before the kill.
+/// Each is a process of its own; their places are scattered over the second.
 const TARGETS: usize = 12;
 /// Three looks, a second apart, the first at most a second after the kill.
 const THEORY_S: f64 = 3.0;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use understudy_config::{Config, Loaded, Look};
 use understudy_core::{Reading, Site};
-use understudy_probes::{BootClock, Grid, Probe, Shared, watch};
+use understudy_probes::{BootClock, Clock as _, Grid, Probe, Shared, watch};
 
 use super::daemon::{Settings, Target};
 use super::serve::Servers;
@@ -109,7 +109,7 @@ async fn probes(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Arc<Probe>>> {
 fn our_turn(probes: &[Arc<Probe>]) -> JoinSet<(Vec<f64>, usize)> {
     let tasks = probes.iter().cloned().enumerate().map(|(n, probe)| async move {
         let (mut late_ms, mut without_answer) = (Vec::with_capacity(ROUNDS), 0);
-        watch(&*probe, Grid::spread(PERIOD, n, TARGETS), &BootClock, |round| {
+        watch(&*probe, Grid::scattered(PERIOD, n), &BootClock, |round| {
             late_ms.push(round.lateness.as_secs_f64() * 1e3);
             without_answer += usize::from(round.look.observation.reading != Reading::Up);
             if late_ms.len() < ROUNDS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -121,14 +121,14 @@ fn our_turn(probes: &[Arc<Probe>]) -> JoinSet<(Vec<f64>, usize)> {
 }
 
 fn bare_turn(addresses: &[SocketAddr]) -> JoinSet<(Vec<f64>, usize)> {
-    let start = Instant::now();
     let tasks = addresses.iter().copied().enumerate().map(|(n, address)| async move {
         let request = format!(
             "GET / HTTP/1.1\r\nhost: {address}\r\nuser-agent: understudy/{}\r\nconnection: close\r\n\r\n",
             env!("CARGO_PKG_VERSION")
         );
-        let place = PERIOD * u32::try_from(n).unwrap_or(0) / u32::try_from(TARGETS).unwrap_or(1);
-        let mut places = interval_at(start + place, PERIOD);
+        let now = BootClock.since_boot();
+        let first = Grid::scattered(PERIOD, n).next(now) - now;
+        let mut places = interval_at(Instant::now() + first, PERIOD);
         places.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let (mut late_ms, mut without_answer) = (Vec::with_capacity(ROUNDS), 0);
         for _ in 0..ROUNDS {
