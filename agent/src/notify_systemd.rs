@@ -1,8 +1,12 @@
 //! What systemd is told: ready, alive, stopping. Elsewhere, without `NOTIFY_SOCKET`, nothing happens.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::handle::Handle;
 
 /// The daemon has read its journal, serves its socket and watches.
 pub fn ready() {
@@ -20,58 +24,65 @@ fn tell(state: NotifyState<'_>) {
     }
 }
 
-/// Keeps systemd's watchdog quiet as long as the event loop turns.
-#[derive(Debug)]
-pub struct Watchdog {
-    every: Option<Duration>,
-    last: Option<Instant>,
+/// Keeps systemd's watchdog quiet as long as the event loop answers, until `stop`. At once over where the unit has none.
+pub async fn keep_watchdog_quiet(handle: &Handle, stop: &CancellationToken) {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    stop.run_until_cancelled(pat(handle, limit, || tell(NotifyState::Watchdog))).await;
 }
 
-impl Watchdog {
-    /// As often as `WatchdogSec=` of the unit asks for; never without it.
-    #[must_use]
-    pub fn from_environment() -> Self {
-        Self::within(sd_notify::watchdog_enabled())
-    }
-
-    /// Half of the limit, as systemd advises.
-    fn within(limit: Option<Duration>) -> Self {
-        Self { every: limit.map(|limit| limit / 2), last: None }
-    }
-
-    /// The loop has turned once more. Called on every turn; tells systemd only as often as needed.
-    pub fn alive(&mut self) {
-        if self.is_due(Instant::now()) {
-            tell(NotifyState::Watchdog);
+/// Twice within the limit, as systemd advises. A loop that hangs is not vouched for.
+async fn pat(handle: &Handle, limit: Duration, mut tell: impl FnMut()) {
+    let mut turns = tokio::time::interval(limit / 2);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        turns.tick().await;
+        match handle.view().await {
+            Ok(_) => tell(),
+            Err(unheard) => tracing::error!("the watchdog is not told that all is well: {unheard}"),
         }
-    }
-
-    fn is_due(&mut self, now: Instant) -> bool {
-        let Some(every) = self.every else { return false };
-        let due = self.last.is_none_or(|last| now.duration_since(last) >= every);
-        if due {
-            self.last = Some(now);
-        }
-        due
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::time::{Instant, timeout};
+
     use super::*;
+    use crate::handle::{Ask, channel};
 
-    #[test]
-    fn systemd_is_told_twice_within_its_limit_and_not_on_every_turn() {
-        let mut watchdog = Watchdog::within(Some(Duration::from_secs(10)));
-        let start = Instant::now();
+    #[tokio::test(start_paused = true)]
+    async fn systemd_is_told_twice_within_its_limit() {
+        let (handle, mut asks) = channel();
+        tokio::spawn(async move {
+            while let Some(Ask::View { reply }) = asks.recv().await {
+                drop(reply.send(Arc::new(crate::samples::view())));
+            }
+        });
+        let told = AtomicU32::new(0);
 
-        let told = [0, 1, 4, 5, 9, 10].map(|s| watchdog.is_due(start + Duration::from_secs(s)));
+        let limit = Duration::from_secs(10);
+        let end = timeout(
+            limit,
+            pat(&handle, limit, || {
+                told.fetch_add(1, Ordering::Relaxed);
+            }),
+        );
 
-        assert_eq!(told, [true, false, false, true, false, true]);
+        assert!(end.await.is_err());
+        assert!((2..=3).contains(&told.load(Ordering::Relaxed)), "{told:?}");
     }
 
-    #[test]
-    fn without_a_watchdog_nothing_is_told() {
-        assert!(!Watchdog::within(None).is_due(Instant::now()));
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_hangs_is_not_vouched_for() {
+        let (handle, _asks) = channel();
+        let began = Instant::now();
+
+        let end = timeout(Duration::from_secs(60), pat(&handle, Duration::from_secs(10), || panic!("it hangs")));
+
+        assert!(end.await.is_err());
+        assert_eq!(began.elapsed(), Duration::from_secs(60));
     }
 }

@@ -281,41 +281,46 @@ pub fn entries(records: Vec<(Now, Record)>) -> Vec<crate::journal::Entry> {
     (1..).zip(records).map(entry).collect()
 }
 
+/// The gates as asked at `step`, all open.
+pub fn open_gates(step: Step) -> Record {
+    let open = |gate| GateState { gate, open: true, value: "open".into() };
+    let gates = vec![open(Gate::Verdict), open(Gate::Mode), open(Gate::Rpo)];
+    Record::Gates { pair: pair(), at: step, gates }
+}
+
 /// A failover as the journal tells it, from the first sign to the change of role.
 pub fn failover() -> Vec<(Now, Record)> {
     let verdict = |from, to| Record::Verdict { pair: pair(), from, to, cause: "the story goes so".into() };
-    let unconfirmed = FenceOutcome::Unconfirmed { why: "A does not answer".into() };
+    let round = |number, held_ms| Record::Round { pair: pair(), number, held_ms };
+    let consent = Consent { by: "uid 1000".into(), reason: "power is off".into() };
+    let accepted = LossBound::AtMost(960_000);
+    let time_ms = 1_700_000_000_000;
     let mut story = vec![
         (at(0), started()),
-        (
-            at(10),
-            Record::SourceTime { pair: pair(), image: "pool/image".into(), snapshot: 7, time_ms: 1_700_000_000_000 },
-        ),
+        (at(10), Record::SourceTime { pair: pair(), image: "pool/image".into(), snapshot: 7, time_ms }),
         (at(11), Record::ClockError { pair: pair(), error_ms: 20 }),
         (at(1000), signal("web")),
         (at(1000), verdict(Verdict::Up, Verdict::Suspect)),
         (at(2000), Record::HoldDownBegan { pair: pair() }),
-        (at(7000), Record::Round { pair: pair(), number: 1, held_ms: 5000 }),
+        (at(5000), round(1, 3000)),
+        (at(8000), round(2, 6000)),
+        (at(11_000), round(3, 9000)),
         (at(12_000), verdict(Verdict::Suspect, Verdict::SiteDown)),
         (at(12_000), Record::Requested { request: Box::new(request()) }),
         (at(15_000), approved()),
-        (at(15_000), Record::Gates { pair: pair(), at: Step::Recheck, gates: vec![] }),
+        (at(15_000), open_gates(Step::Recheck)),
         (at(15_000), Record::RunStarted { pair: pair(), run: Box::new(Run { started: at(15_000), ..run() }) }),
         (at(15_000), Record::RoleChanged { pair: pair(), role: Role::Moving { run: run_id() }, epoch: 1 }),
         (at(15_000), Record::Blocked { pair: pair(), until_wall_ms: 1_700_003_600_000 }),
         (at(15_100), intent(Step::Recheck, 1)),
+        (at(15_200), open_gates(Step::Recheck)),
         (at(15_200), done(Step::Recheck, 1, Finding::Nothing)),
         (at(15_200), intent(Step::Fence, 1)),
-        (at(16_200), done(Step::Fence, 1, Finding::Fence(unconfirmed))),
         (
             at(16_200),
-            Record::UnfencedAccepted {
-                pair: pair(),
-                run: run_id(),
-                consent: Consent { by: "uid 1000".into(), reason: "power is off".into() },
-                accepted: LossBound::AtMost(960_000),
-            },
+            done(Step::Fence, 1, Finding::Fence(FenceOutcome::Unconfirmed { why: "A does not answer".into() })),
         ),
+        (at(16_200), Record::UnfencedAccepted { pair: pair(), run: run_id(), consent, accepted }),
     ];
     let mut clock = 16_200;
     for step in steps().into_iter().skip(2) {
@@ -325,6 +330,9 @@ pub fn failover() -> Vec<(Now, Record)> {
             _ => Finding::Nothing,
         };
         story.push((at(clock), intent(step, 1)));
+        if step.is_recheck() {
+            story.push((at(clock + 500), open_gates(step)));
+        }
         story.push((at(clock + 500), done(step, 1, finding)));
         clock += 500;
     }

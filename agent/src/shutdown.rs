@@ -27,13 +27,13 @@ impl Signals {
     }
 
     /// Cancels `stop` on the first signal to end, and calls `reload` on each SIGHUP before.
-    pub async fn wait(mut self, stop: CancellationToken, mut reload: impl AsyncFnMut()) {
+    pub async fn wait(mut self, stop: CancellationToken, mut reload: impl FnMut()) {
         loop {
             let name = tokio::select! {
                 _ = self.terminate.recv() => "SIGTERM",
                 _ = self.interrupt.recv() => "SIGINT",
                 _ = self.hangup.recv() => {
-                    reload().await;
+                    reload();
                     continue;
                 }
                 () = stop.cancelled() => return,
@@ -57,7 +57,7 @@ mod tests {
         let mut reloads = 0;
         kill_process(getpid(), Number::HUP).unwrap();
 
-        let waiting = signals.wait(stop.clone(), async || {
+        let waiting = signals.wait(stop.clone(), || {
             reloads += 1;
             kill_process(getpid(), Number::TERM).unwrap();
         });

@@ -1,6 +1,7 @@
 //! Times, durations and tables as a human reads them.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use understudy_core::Now;
 
@@ -70,6 +71,16 @@ pub fn bar(done: u64, whole: u64, width: usize) -> String {
 /// `text` without what could steer a terminal: what sites, hooks and tokens say is printed, never obeyed.
 pub fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// Prints `text`. Whoever has closed the other end of the pipe has seen enough.
+pub fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("understudy: failed to print: {error}");
+    }
 }
 
 #[cfg(test)]
