@@ -19,7 +19,7 @@ mod error;
 mod fence;
 pub mod hook;
 mod hooks_storage;
-pub mod http_client;
+mod http_client;
 mod kube_apply;
 mod kube_call;
 pub mod kube_client;
@@ -50,8 +50,9 @@ pub mod webhook;
 
 pub use context::{Context, Gatekeeper, Later, Permit};
 pub use error::StepError;
+pub use http_client::HttpError;
 pub use run::{StepDone, run};
-pub use template::{UnknownVariable, VARIABLES, Words, fill, unknown_variable};
+pub use template::{UnknownVariable, VARIABLES, Words, fill};
 
 #[cfg(test)]
 mod testing;
