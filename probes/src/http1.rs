@@ -42,9 +42,6 @@ pub(crate) const LONGEST_BODY: usize = 64 * 1024;
 /// The longest head of an answer; hyper reads in steps of 8 KiB.
 const LONGEST_HEAD: usize = 16 * 1024;
 
-/// More headers than this are no answer of anything that we look at.
-const MOST_HEADERS: usize = 64;
-
 /// A place that speaks HTTP.
 pub(crate) struct Target {
     destination: Destination,
@@ -232,9 +229,9 @@ impl Call {
 
 /// One request and its answer. The connection is driven here and not in a task of its own, so that dropping this ends it.
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: S, call: &Call) -> Result<Answer, Fault> {
+    // More than 100 headers are too many for hyper by itself; saying so would move its table of them to the heap.
     let (sender, connection) = Builder::new()
         .max_buf_size(LONGEST_HEAD)
-        .max_headers(MOST_HEADERS)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Fault::http(Stage::Head, &error))?;

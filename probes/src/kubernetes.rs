@@ -36,6 +36,7 @@ use http::{HeaderValue, Method, StatusCode};
 use kube::Config;
 use kube::client::ConfigExt;
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use rustls::ClientConfig;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use tokio::time::{self, Instant};
@@ -60,7 +61,25 @@ pub(crate) struct Kubernetes {
     target: Target,
     ready: Call,
     read: Call,
-    token_file: Option<PathBuf>,
+    access: Arc<Access>,
+}
+
+/// How a cluster is reached; the same for all probes of it.
+pub(crate) struct Access {
+    url: Url,
+    tls: Option<Arc<ClientConfig>>,
+    /// The name in the certificate, if it is not the address'.
+    server_name: Option<String>,
+    login: Login,
+}
+
+enum Login {
+    /// The value of the `Authorization` header.
+    Always(String),
+    /// Holds a token that changes.
+    TokenFile(PathBuf),
+    /// By the client certificate, or by nothing.
+    Certificate,
 }
 
 impl Kubernetes {
@@ -70,42 +89,38 @@ impl Kubernetes {
             Which::Primary => ("clusters.primary", &clusters.primary),
             Which::Standby => ("clusters.standby", &clusters.standby),
         };
-        let unusable = |why: String| ProbeError::Setting { what: name, why };
-        let cluster = cluster.as_ref().ok_or_else(|| unusable("it is not in the file".into()))?;
-        let config = load(cluster).await.map_err(unusable)?;
-        supported(&config).map_err(unusable)?;
+        let access = match shared.access.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let read = Access::to(cluster.as_ref()).await;
+                let read = Arc::new(read.map_err(|why| ProbeError::Setting { what: name, why })?);
+                shared.access.insert(name, read.clone());
+                read
+            }
+        };
         let namespace = place.pair.and_then(|(pair, _)| pair.namespace.as_deref()).unwrap_or(ANY_NAMESPACE);
-        Self::with(&config, namespace, name, place.connect_within, shared)
+        Self::with(&access, namespace, place.connect_within, shared)
     }
 
     fn with(
-        config: &Config,
+        access: &Arc<Access>,
         namespace: &str,
-        name: &'static str,
         connect_within: Duration,
         shared: &mut Shared,
     ) -> Result<Self, ProbeError> {
-        let unusable = |why: String| ProbeError::Setting { what: name, why };
-        let url: Url =
-            config.cluster_url.to_string().parse().map_err(|error| unusable(format!("its address: {error}")))?;
-        let tls = match url.scheme() {
-            "http" => None,
-            _ => Some(Arc::new(for_looks(config.rustls_client_config().map_err(|error| unusable(error.to_string()))?))),
-        };
-        let reach = Reach { url: &url, connect_to: None, ca: None };
-        let mut target = Target::with_tls(&reach, tls, connect_within, shared)?;
-        if let Some(name) = &config.tls_server_name {
+        let reach = Reach { url: &access.url, connect_to: None, ca: None };
+        let mut target = Target::with_tls(&reach, access.tls.clone(), connect_within, shared)?;
+        if let Some(name) = &access.server_name {
             target = target.named(name)?;
         }
         let ready = target.call_below(Method::GET, "readyz?verbose", Keep::Whole)?;
         let mut read = target.call_below(Method::GET, &format!("api/v1/namespaces/{namespace}"), Keep::Whole)?;
         read.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let token_file = config.auth_info.token_file.as_ref().map(PathBuf::from);
-        let (ready, read) = match fixed_login(&config.auth_info) {
-            Some(value) if token_file.is_none() => (ready.authorized(&value)?, read.authorized(&value)?),
-            _ => (ready, read),
+        let (ready, read) = match &access.login {
+            Login::Always(value) => (ready.authorized(value)?, read.authorized(value)?),
+            Login::TokenFile(_) | Login::Certificate => (ready, read),
         };
-        Ok(Self { target, ready, read, token_file })
+        Ok(Self { target, ready, read, access: access.clone() })
     }
 
     /// Never takes longer than `within`.
@@ -132,7 +147,7 @@ impl Kubernetes {
 
     /// The two calls with today's token: a service account's changes every hour.
     async fn calls(&self) -> Result<(Call, Call), Sight> {
-        let Some(path) = &self.token_file else { return Ok((self.ready.clone(), self.read.clone())) };
+        let Login::TokenFile(path) = &self.access.login else { return Ok((self.ready.clone(), self.read.clone())) };
         let local = |why: String| Sight::unknown(Reason::LocalFault, format!("token {}: {why}", path.display()));
         let token = match time::timeout(TOKEN_WITHIN, tokio::fs::read_to_string(path)).await {
             Ok(Ok(token)) => token,
@@ -185,7 +200,9 @@ fn judge_failed(body: &str) -> Sight {
     let failed: Vec<String> = body.lines().filter_map(name).collect();
     let words = format!("/readyz: {} failed", failed.join(", "));
     let fatal = |check: &String| check.starts_with("etcd") || check == "shutdown";
-    let starting = |check: &String| check.starts_with("poststarthook/") || check == "informer-sync";
+    let starting = |check: &String| {
+        check.starts_with("poststarthook/") || ["informer-sync", "autoregister-completion"].contains(&check.as_str())
+    };
     if failed.iter().any(fatal) {
         Sight::down(Reason::ServerError, words)
     } else if !failed.is_empty() && failed.iter().all(starting) {
@@ -223,9 +240,22 @@ fn refused(code: StatusCode, what: &str) -> Sight {
     }
 }
 
+impl Access {
+    async fn to(cluster: Option<&Cluster>) -> Result<Self, String> {
+        // kube builds its TLS configuration with the process' provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = load(cluster.ok_or("it is not in the file")?).await?;
+        supported(&config)?;
+        let url: Url = config.cluster_url.to_string().parse().map_err(|error| format!("its address: {error}"))?;
+        let tls = match url.scheme() {
+            "http" => None,
+            _ => Some(Arc::new(for_looks(config.rustls_client_config().map_err(|error| error.to_string())?))),
+        };
+        Ok(Self { url, tls, server_name: config.tls_server_name, login: login(&config.auth_info) })
+    }
+}
+
 async fn load(cluster: &Cluster) -> Result<Config, String> {
-    // kube builds its TLS configuration with the process' provider.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     match cluster {
         Cluster::InCluster(true) => Config::incluster().map_err(|error| error.to_string()),
         Cluster::InCluster(false) => Err("in_cluster: false names no cluster; write kubeconfig: PATH".into()),
@@ -256,13 +286,15 @@ fn supported(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// The value of the `Authorization` header, where it never changes.
-fn fixed_login(auth: &AuthInfo) -> Option<String> {
-    if let Some(token) = &auth.token {
-        return Some(format!("Bearer {}", token.expose_secret()));
+fn login(auth: &AuthInfo) -> Login {
+    if let Some(path) = &auth.token_file {
+        return Login::TokenFile(path.into());
     }
-    let (user, password) = (auth.username.as_ref()?, auth.password.as_ref()?);
-    Some(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose_secret()))))
+    if let Some(token) = &auth.token {
+        return Login::Always(format!("Bearer {}", token.expose_secret()));
+    }
+    let (Some(user), Some(password)) = (&auth.username, &auth.password) else { return Login::Certificate };
+    Login::Always(format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{}", password.expose_secret()))))
 }
 
 #[cfg(test)]

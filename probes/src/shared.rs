@@ -1,4 +1,4 @@
-//! What probes share: trusted roots, each file read once, and the resolver of names.
+//! What probes share: trusted roots, ways to a cluster, each read once, and the resolver of names.
 //!
 //! A thousand probes that trust the system's roots hold one copy of them.
 
@@ -20,6 +20,7 @@ use understudy_core::{Reading, Reason};
 
 use crate::ProbeError;
 use crate::fault::{Fault, Stage};
+use crate::kubernetes::Access;
 
 /// What probes share while they are made. Use one for all.
 #[derive(Default)]
@@ -27,6 +28,7 @@ pub struct Shared {
     system_roots: Option<Arc<ClientConfig>>,
     files: BTreeMap<PathBuf, Arc<ClientConfig>>,
     names: Option<Names>,
+    pub(crate) access: BTreeMap<&'static str, Arc<Access>>,
 }
 
 impl Shared {

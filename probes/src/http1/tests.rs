@@ -121,7 +121,7 @@ async fn what_is_no_http_is_unparsable() {
 #[tokio::test]
 async fn huge_and_endless_answers_are_cut_off() {
     let huge_head = format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(64 * 1024));
-    let many_headers = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(MOST_HEADERS + 1));
+    let many_headers = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x: y\r\n".repeat(101));
     let huge_body = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(LONGEST_BODY + 1));
     let endless_head = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(1024 * 1024));
 

@@ -30,6 +30,7 @@ async fn every_answer_of_readyz_has_its_reading() {
         (500, failed("[-]shutdown failed: process is shutting down\n"), Down(Reason::ServerError)),
         (500, failed("[-]poststarthook/rbac/bootstrap-roles failed: not finished\n"), Unknown(Reason::Starting)),
         (500, failed("[-]informer-sync failed: x\n[-]poststarthook/a failed: x\n"), Unknown(Reason::Starting)),
+        (500, failed("[-]autoregister-completion failed: x\n"), Unknown(Reason::Starting)),
         (500, failed("[-]kms-provider-0 failed: x\n"), Unknown(Reason::Unmapped)),
         (500, failed(""), Unknown(Reason::Unmapped)),
         (500, "<html>a proxy's page</html>".to_owned(), Unknown(Reason::Unmapped)),

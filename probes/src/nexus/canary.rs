@@ -52,7 +52,13 @@ impl Canaries {
     pub(super) async fn look(&self, nexus: &Nexus) -> Result<Sight, Sight> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let body = self.body(number);
-        let (answer, error_ms) = nexus.ask(&self.put(number, body.clone())).await?;
+        let put = self.put(number, body.clone());
+        let (mut answer, error_ms) = nexus.ask(&put).await?;
+        if answer.status == StatusCode::BAD_REQUEST && Whose::of(&answer) == Whose::Nexus {
+            // The place was not free, after a restart or a look that failed, and the repository forbids overwriting.
+            self.remove(&nexus.target, number).await?;
+            answer = nexus.target.send(&put).await?;
+        }
         judge_put(&answer)?;
         nexus.is_ours(&answer).await?;
         judge_get(nexus.target.send(&self.call(Method::GET, number)).await, &body)?;
@@ -61,8 +67,11 @@ impl Canaries {
 
     /// Removes the canary whose place comes next. Missing is fine.
     pub(super) async fn remove_oldest(&self, target: &Target) -> Result<(), Fault> {
-        let next = self.next.load(Ordering::Relaxed);
-        target.send(&self.call(Method::DELETE, next)).await.map(|_answer| ())
+        self.remove(target, self.next.load(Ordering::Relaxed)).await
+    }
+
+    async fn remove(&self, target: &Target, number: u64) -> Result<(), Fault> {
+        target.send(&self.call(Method::DELETE, number)).await.map(|_answer| ())
     }
 
     fn body(&self, number: u64) -> Bytes {

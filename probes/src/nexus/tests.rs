@@ -190,6 +190,26 @@ async fn a_canary_is_written_read_back_and_the_place_that_comes_next_is_freed() 
 }
 
 #[tokio::test]
+async fn a_place_that_is_taken_is_freed_where_the_repository_forbids_overwriting() {
+    let (healthy, taken) = (healthy(), Mutex::new(true));
+    let server = Server::with(move |asked| match asked.method.as_str() {
+        "PUT" if *taken.lock().unwrap() => Reply::of(400, &[NEXUS], "Repository does not allow updating assets"),
+        "DELETE" => {
+            *taken.lock().unwrap() = false;
+            healthy(asked)
+        }
+        _ => healthy(asked),
+    })
+    .await;
+
+    assert_eq!(reading(&server, LOGIN, "canary").await, Up);
+    let asked = server.asked();
+    let methods: Vec<&str> = asked.iter().map(|a| a.method.as_str()).collect();
+    assert_eq!(methods, ["PUT", "DELETE", "PUT", "GET", "DELETE"]);
+    assert!(asked[1..4].iter().all(|a| a.path == asked[0].path), "{asked:?}");
+}
+
+#[tokio::test]
 async fn every_way_in_which_a_canary_comes_back_has_its_reading() {
     let cut = "HTTP/1.1 200 OK\r\nserver: Nexus/3.71.0-06 (OSS)\r\ncontent-length: 100\r\n\r\n";
     let table = [
