@@ -98,6 +98,9 @@ impl Stage {
             self.write_manifest(&place, &object)?;
         }
         std::fs::write(self.settings(), self.settings_text(&programs, wishes))?;
+        if wishes.witness {
+            std::fs::write(self.witness_settings(), self.filled(include_str!("witness.yaml.in"), &programs))?;
+        }
         Ok(())
     }
 
@@ -142,11 +145,20 @@ impl Stage {
     }
 
     fn settings_text(&self, programs: &Path, wishes: &Wishes) -> String {
-        let world = &self.world;
         let witnesses = if wishes.witness { self.witness_text() } else { String::new() };
-        let conf = |side| world.ceph.conf(side).display().to_string();
-        include_str!("understudy.yaml.in")
+        self.filled(include_str!("understudy.yaml.in"), programs)
             .replace("@MODE@", wishes.mode)
+            .replace("@RPO@", wishes.rpo_max)
+            .replace("@TTL@", wishes.approval_ttl)
+            .replace("@HOLD@", wishes.hold_down)
+            .replace("    @WITNESSES@\n", &witnesses)
+    }
+
+    /// `template` with every address and path of this stage.
+    fn filled(&self, template: &str, programs: &Path) -> String {
+        let world = &self.world;
+        let conf = |side| world.ceph.conf(side).display().to_string();
+        template
             .replace("@DIR@", &self.directory.display().to_string())
             .replace("@BIN@", &programs.display().to_string())
             .replace("@CONF_A@", &conf(Side::A))
@@ -157,13 +169,10 @@ impl Stage {
             .replace("@HOOK@", &world.balancer.hook_url())
             .replace("@PAGER@", &world.notify.url("pager"))
             .replace("@NEUTRAL@", &self.neutral.address().to_string())
+            .replace("@WITNESS@", &self.witness_at.to_string())
             .replace("@IMAGE@", &format!("{}/{}", world.plan.pool, world.plan.image()))
             .replace("@POOL@", &world.plan.pool)
             .replace("@PAIR@", &world.plan.name)
             .replace("@NAMESPACE@", &world.plan.namespace)
-            .replace("@RPO@", wishes.rpo_max)
-            .replace("@TTL@", wishes.approval_ttl)
-            .replace("@HOLD@", wishes.hold_down)
-            .replace("    @WITNESSES@\n", &witnesses)
     }
 }
