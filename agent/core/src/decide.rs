@@ -337,6 +337,12 @@ impl PairState {
         scene.notify(Notice::RequestVoid { request: id, why: why.into() });
     }
 
+    /// No further automatic failover until a human lifts it (S11).
+    pub(crate) fn block(&mut self, scene: &mut Scene<'_>) {
+        let (pair, until_wall_ms) = (scene.rules.name.clone(), (scene.now() + scene.rules.recovery_block).wall_ms);
+        self.journal(scene, Record::Blocked { pair, until_wall_ms });
+    }
+
     /// Starts a run. The gates were asked by the caller, just now.
     pub(crate) fn start(
         &mut self,
@@ -371,11 +377,9 @@ impl PairState {
             recheck_since_ms: None,
         };
         self.journal(scene, Record::Gates { pair: pair.clone(), at: Step::Recheck, gates });
-        // The block stands before the run: a crash between them may leave a block without a run, never the other way.
-        let until_wall_ms = (now + scene.rules.recovery_block).wall_ms;
-        self.journal(scene, Record::Blocked { pair: pair.clone(), until_wall_ms });
         self.journal(scene, Record::RunStarted { pair: pair.clone(), run: Box::new(run) });
         self.journal(scene, Record::RoleChanged { pair, role: Role::Moving { run: id.clone() }, epoch });
+        self.block(scene);
         scene.notify(Notice::RunStarted { run: id, accepted });
         scene.out.push(Command::HoldLease { pair: scene.id });
     }

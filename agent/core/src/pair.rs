@@ -127,6 +127,10 @@ impl PairState {
         if self.writes_at_all(scene.rules) {
             scene.out.push(Command::HoldLease { pair: scene.id });
         }
+        if self.durable.open_run().is_some() && self.durable.blocked_until_wall_ms.is_none() {
+            // The crash came between the run and its block.
+            self.block(scene);
+        }
         if self.durable.request.is_some() {
             self.void_request(scene, "the agent was restarted before it was answered");
         }
