@@ -25,8 +25,8 @@ pub struct Target {
 impl Target {
     /// A web server, looked at each second; three in a row count.
     #[must_use]
-    pub fn web(address: SocketAddr) -> Self {
-        Self { address, domain: "service", grid: "period: 1s, timeout: 900ms, fall: 3, rise: 2" }
+    pub fn each_second(address: SocketAddr, domain: &'static str) -> Self {
+        Self { address, domain, grid: "period: 1s, timeout: 900ms, fall: 3, rise: 2" }
     }
 
     /// A web server, looked at as often as the defaults say.

@@ -23,10 +23,11 @@ pub async fn rows() -> anyhow::Result<Vec<Row>> {
     for _ in 0..TARGETS {
         targets.push(Servers::start("127.0.0.1", 1).await?);
     }
+    let each_second = |(servers, domain): (&Servers, _)| Target::each_second(servers.addresses[0], domain);
     let settings = Settings {
         state: directory.path().join("state"),
         neutral: neutral.addresses[0],
-        pairs: vec![targets.iter().map(|servers| Target::web(servers.addresses[0])).collect()],
+        pairs: vec![targets.iter().zip(["service", "control_plane"].into_iter().cycle()).map(each_second).collect()],
     };
     let mut daemon = Daemon::start(directory.path(), &settings)?;
     let became = |up: bool| move |record: &Record| matches!(record, Record::Signal { to, .. } if if up { to.is_up() } else { to.is_down() });

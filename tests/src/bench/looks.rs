@@ -46,12 +46,6 @@ pub async fn rows() -> anyhow::Result<Vec<Row>> {
         bare.add(bare_turn(&servers.addresses)).await?;
         ours.add(our_turn(&probes)).await?;
     }
-    ensure!(
-        ours.without_answer == 0 && bare.without_answer == 0,
-        "{} of our looks and {} of the bare ones got no answer",
-        ours.without_answer,
-        bare.without_answer
-    );
     let (ours_s, bare_s) = (ours.cpu.as_secs_f64(), bare.cpu.as_secs_f64());
     let looks = TURNS * ROUNDS * TARGETS;
     let cpu = format!("{looks} looks each: probes {ours_s:.2} s of CPU, bare TcpStream loop {bare_s:.2} s");
@@ -60,7 +54,11 @@ pub async fn rows() -> anyhow::Result<Vec<Row>> {
     let late = format!(
         "p50 {p50:.2} ms, worst {worst:.1} ms; the bare loop: p50 {bare_p50:.2} ms, p99 {bare_p99:.2} ms, worst {bare_worst:.1} ms"
     );
+    // A look that was given up costs less than one that was answered, so that the ratio is worth nothing then.
+    let without_answer = f64::from(u32::try_from(ours.without_answer + bare.without_answer).unwrap_or(u32::MAX));
+    let lost = format!("{} of ours, {} of the bare loop's", ours.without_answer, bare.without_answer);
     Ok(vec![
+        Row::at_most("1,000 HTTP targets each second, looks without an answer", without_answer, 0.0, "looks", lost),
         Row::at_most("1,000 HTTP targets each second, CPU", ours_s / bare_s, CPU_BAR, "× bare loop", cpu),
         Row::at_most("1,000 HTTP targets each second, lateness p99", p99, LATE_BAR_MS, "ms", late),
     ])
@@ -93,7 +91,11 @@ fn cpu() -> Duration {
 /// A probe for each address, as the agent makes it.
 async fn probes(addresses: &[SocketAddr]) -> anyhow::Result<Vec<Arc<Probe>>> {
     let first = *addresses.first().context("no servers")?;
-    let settings = Settings { state: "/nonexistent".into(), neutral: first, pairs: vec![vec![Target::web(first)]] };
+    let settings = Settings {
+        state: "/nonexistent".into(),
+        neutral: first,
+        pairs: vec![vec![Target::each_second(first, "service")]],
+    };
     let Loaded { config, .. } = Config::from_text("bench.yaml", &settings.text(), [])?;
     let (mut shared, mut probes) = (Shared::new(), Vec::new());
     for address in addresses {

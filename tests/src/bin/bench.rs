@@ -80,7 +80,7 @@ async fn measure(arguments: &Arguments) -> Vec<Row> {
             "step" => step::rows(),
             "looks" => looks::rows().await,
             "detection" => detection::rows().await,
-            "memory" => memory::rows().await,
+            "memory" => Ok(memory::rows().await),
             _ => failover::rows().await,
         };
         match measured {
