@@ -150,6 +150,17 @@ async fn a_token_file_is_read_anew_for_each_look() {
 }
 
 #[tokio::test]
+async fn all_probes_of_a_cluster_share_its_tls_configuration() {
+    let identity = Identity::of(&["127.0.0.1"]);
+    let mut shared = Shared::new();
+
+    let first = probe_with("127.0.0.1:6443", &identity, TOKEN, &mut shared).await.unwrap();
+    let second = probe_with("127.0.0.1:6443", &identity, TOKEN, &mut shared).await.unwrap();
+
+    assert!(Arc::ptr_eq(&first.access, &second.access));
+}
+
+#[tokio::test]
 async fn logins_that_depend_on_somebody_else_are_refused() {
     let identity = Identity::of(&["127.0.0.1"]);
     for (user, part) in [
@@ -205,6 +216,15 @@ async fn look_at(address: &str, identity: &Identity, user: &str) -> Sight {
 }
 
 async fn probe(address: &str, identity: &Identity, user: &str) -> Result<Kubernetes, ProbeError> {
+    probe_with(address, identity, user, &mut Shared::new()).await
+}
+
+async fn probe_with(
+    address: &str,
+    identity: &Identity,
+    user: &str,
+    shared: &mut Shared,
+) -> Result<Kubernetes, ProbeError> {
     let kubeconfig = tempfile::NamedTempFile::new().unwrap();
     let text = format!(
         "\
@@ -222,5 +242,5 @@ users: [{{ name: u, user: {{ {user} }} }}]
     config.clusters.primary = Some(understudy_config::Cluster::Kubeconfig(kubeconfig.path().to_owned()));
     let pair = Some((&config.pairs[0], understudy_core::Site::A));
     let place = Place { name: "api", pair, config: &config, period: PATIENCE, connect_within: PATIENCE };
-    Kubernetes::new(Which::Primary, &place, &mut Shared::new()).await
+    Kubernetes::new(Which::Primary, &place, shared).await
 }

@@ -2,7 +2,8 @@
 //!
 //! Each look writes the next of [`SLOTS`] places in turn, below `understudy/PAIR/` of the canary repository, in a folder of its
 //! own for each daemon and probe, so that no two of them ever write the same place. The oldest is removed before its place
-//! comes round again, since a repository may forbid overwriting. What a canary holds is never the same twice: a stale copy is
+//! comes round again, since a repository may forbid overwriting; a place that is taken all the same (400) is freed and tried once
+//! more. What a canary holds is never the same twice: a stale copy is
 //! not taken for it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
