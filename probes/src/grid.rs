@@ -69,7 +69,7 @@ impl Grid {
         }
     }
 
-    /// How late a round may begin or end before it is none: [`LATE`], and for a short period half of it.
+    /// How late a round may begin or end before it is none: 300 ms, and for a short period half of it.
     #[must_use]
     pub fn leeway(&self) -> Duration {
         LATE.min(self.period / 2)
