@@ -160,6 +160,8 @@ async fn a_yes_without_a_signature_is_not_believed_and_garbage_is_no_answer() {
         let error = run_at(between, "").await.0.unwrap_err();
 
         assert_eq!(error.failure(), Failure::Unknown, "{error:?}");
+        // By the answer itself, and not only because it is read back.
+        assert!(text(error).starts_with("failed to update nexus.example.net."));
         assert_eq!(server.records().await, [(A.to_owned(), 300)]);
     }
 }
