@@ -131,7 +131,10 @@ impl Lab {
     /// Both sites run, and both rbd-mirror are new.
     fn set_right(&self) {
         self.script(&["thaw", "a"]);
-        self.script(&["start", "a"]);
+        let limits = ["--client-mount-timeout", "3", "--rados-osd-op-timeout", "3"];
+        if self.try_run("a", &[&limits[..], &["ls", "rbd"]].concat()).is_err() {
+            self.script(&["start", "a"]);
+        }
         for site in ["a", "b"] {
             self.script(&["kill-one", site, "rbd-mirror"]);
             self.script(&["start-one", site, "rbd-mirror"]);
@@ -167,9 +170,8 @@ impl Trial<'_> {
     pub async fn generation(&mut self, image: usize, letter: char) -> u64 {
         let id = self.snapshot_of(image, letter);
         wait("the generation is at B", || {
-            let snapshots = self.lab.json("b", &["snap", "ls", "--all", &self.images[image]]);
-            let last = snapshots.as_array().and_then(|all| all.last()).map(|last| last["namespace"].clone());
-            last.is_some_and(|last| last["primary_snap_id"] == id && last["complete"] == true)
+            let last = self.last_copy(image);
+            last["primary_snap_id"] == id && last["complete"] == true
         });
         id
     }
@@ -178,12 +180,18 @@ impl Trial<'_> {
     pub async fn freeze_in_a_sync_of(&mut self, image: usize, letter: char) {
         self.snapshot_of(image, letter);
         wait("a sync is under way", || {
-            let snapshots = self.lab.json("b", &["snap", "ls", "--all", &self.images[image]]);
-            let last = snapshots.as_array().and_then(|all| all.last()).map(|last| last["namespace"].clone());
-            last.is_some_and(|last| last["complete"] == false && last["last_copied_object_number"].as_u64() > Some(3))
+            let last = self.last_copy(image);
+            last["complete"] == false && last["last_copied_object_number"].as_u64() > Some(3)
         });
         self.lab.site("freeze", "a");
         self.lab.say(&format!("A frozen in the middle of a sync: {}", self.snapshots(image)));
+    }
+
+    /// The newest snapshot at B; null while the image is not there yet.
+    fn last_copy(&self, image: usize) -> Value {
+        let said = self.lab.try_run("b", &["snap", "ls", "--all", &self.images[image], "--format", "json"]);
+        let snapshots: Vec<Value> = said.map_or(vec![], |json| serde_json::from_str(&json).unwrap());
+        snapshots.last().map_or(Value::Null, |last| last["namespace"].clone())
     }
 
     fn snapshot_of(&self, image: usize, letter: char) -> u64 {
