@@ -1,8 +1,7 @@
 //! The storage steps on two real Ceph clusters, with A killed, frozen and alive.
 //!
-//! They need a laboratory that is up: `LAB=DIR tests/lab/ceph-lab.sh up`, then `UNDERSTUDY_REAL_CEPH=DIR`. Without it each
-//! test says by name that it was skipped, or fails where `CI=true` and `UNDERSTUDY_REQUIRE_REAL=1`. One runs at a time, and
-//! each leaves both sites running.
+//! They need a laboratory that is up, as `tests/run real` brings it up: `LAB=DIR tests/lab/ceph-lab.sh up`, then
+//! `UNDERSTUDY_REAL_CEPH=DIR`. One runs at a time, and each leaves both sites running.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -30,8 +29,9 @@ fn keeper_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn in_step_and_a_killed_the_newest_generation_is_promoted() {
-    let Some(lab) = Lab::free("in_step_and_a_killed_the_newest_generation_is_promoted") else { return };
+    let lab = Lab::free("in_step_and_a_killed_the_newest_generation_is_promoted");
     let mut trial = lab.trial("killed", 1, 4).await;
     let id = trial.generation(0, 'A').await;
     lab.site("kill", "a");
@@ -45,8 +45,9 @@ async fn in_step_and_a_killed_the_newest_generation_is_promoted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn three_images_in_step_and_a_frozen_are_promoted_together() {
-    let Some(lab) = Lab::free("three_images_in_step_and_a_frozen_are_promoted_together") else { return };
+    let lab = Lab::free("three_images_in_step_and_a_frozen_are_promoted_together");
     let mut trial = lab.trial("three", 3, 4).await;
     for image in 0..3 {
         trial.generation(image, 'A').await;
@@ -62,9 +63,10 @@ async fn three_images_in_step_and_a_frozen_are_promoted_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn in_the_middle_of_a_sync_and_a_frozen_the_generation_before_the_newest_whole_one_is_left() {
     let name = "in_the_middle_of_a_sync_and_a_frozen_the_generation_before_the_newest_whole_one_is_left";
-    let Some(lab) = Lab::free(name) else { return };
+    let lab = Lab::free(name);
     let mut trial = lab.trial("midsync", 1, LARGE).await;
     trial.generation(0, 'A').await;
     let newest = trial.generation(0, 'B').await;
@@ -79,8 +81,9 @@ async fn in_the_middle_of_a_sync_and_a_frozen_the_generation_before_the_newest_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper() {
-    let Some(lab) = Lab::free("a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper") else { return };
+    let lab = Lab::free("a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper");
     let mut trial = lab.trial("daemon", 1, 4).await;
     trial.generation(0, 'A').await;
     lab.site("kill", "a");
@@ -98,8 +101,9 @@ async fn a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human() {
-    let Some(lab) = Lab::free("keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human") else { return };
+    let lab = Lab::free("keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human");
     for (n, after) in [200, 1200, 2200, 3200, 4200].into_iter().enumerate() {
         let mut trial = lab.trial(&format!("dead{n}"), 1, 4).await;
         trial.generation(0, 'A').await;
@@ -113,8 +117,9 @@ async fn keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human() {
-    let Some(lab) = Lab::free("keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human") else { return };
+    let lab = Lab::free("keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human");
     let mut trial = lab.trial("deadsync", 1, LARGE).await;
     trial.generation(0, 'A').await;
     trial.generation(0, 'B').await;
@@ -127,8 +132,9 @@ async fn keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn a_workload_at_b_is_never_cut_off() {
-    let Some(lab) = Lab::free("a_workload_at_b_is_never_cut_off") else { return };
+    let lab = Lab::free("a_workload_at_b_is_never_cut_off");
     let mut trial = lab.trial("workload", 1, 4).await;
     trial.generation(0, 'A').await;
     lab.site("kill", "a");
@@ -147,8 +153,9 @@ async fn a_workload_at_b_is_never_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs two real Ceph clusters"]
 async fn a_living_a_is_demoted_and_a_dead_one_is_unconfirmed_in_time() {
-    let Some(lab) = Lab::free("a_living_a_is_demoted_and_a_dead_one_is_unconfirmed_in_time") else { return };
+    let lab = Lab::free("a_living_a_is_demoted_and_a_dead_one_is_unconfirmed_in_time");
     let mut trial = lab.trial("demote", 2, 4).await;
     trial.generation(0, 'A').await;
     trial.generation(1, 'A').await;

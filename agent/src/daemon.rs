@@ -25,7 +25,6 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::observe::Observer;
-use crate::recording::Recorder;
 use crate::runner::{Means, Progress, Runner};
 
 /// Time between two ticks. A stall of ours is noticed after the policy's `stall`, which is far longer.
@@ -104,7 +103,6 @@ impl Daemon {
         }
         self.core.runner.stop();
         self.core.guard.end().await;
-        self.core.end_recording();
         self.core.notices.drain().await;
         Ok(ended)
     }
@@ -157,7 +155,6 @@ struct Core {
     guard: Guard,
     means: Vec<Means>,
     observer: Observer,
-    recorder: Recorder,
     metrics: Arc<Metrics>,
     watcher: Watcher,
     halted: Arc<AtomicBool>,
@@ -185,7 +182,6 @@ impl Core {
         }
         let halted = Arc::new(AtomicBool::new(false));
         let program = start.program.clone();
-        let recorder = Recorder::new(&directory, loaded.config.state.segment_bytes, &policy);
         let runner = Runner::new(&loaded.config.site, directory, program, inbox.clone(), halted.clone());
         let notices = Notices::new(&loaded.config, start.metrics.clone());
         let (guard, means) = Guard::post(&loaded, &policy, inbox).await?;
@@ -199,7 +195,6 @@ impl Core {
             guard,
             means,
             observer: Observer::new(start.metrics.clone()),
-            recorder,
             metrics: start.metrics.clone(),
             watcher: start.watcher.clone(),
             halted,
@@ -225,26 +220,11 @@ impl Core {
 
     fn take(&mut self, message: Incoming) {
         match message {
-            Incoming::Event(event) => self.see(event),
+            Incoming::Event(event) => self.step(event),
             Incoming::Note { pair, run, step, key, value, reply } => {
                 let ticket = self.ticket(Waiter::Ack(reply));
                 self.step(Event::StepNoted { pair, run, step, key, value, ticket });
             }
-        }
-    }
-
-    /// What is seen is recorded as it came, then judged.
-    fn see(&mut self, event: Event) {
-        let now = clock::now();
-        if let Some(finished) = self.recorder.record(now, &event) {
-            self.carry_out(now, vec![Command::Journal(finished)]);
-        }
-        self.step(event);
-    }
-
-    fn end_recording(&mut self) {
-        if let Some(finished) = self.recorder.finish() {
-            self.carry_out(clock::now(), vec![Command::Journal(finished)]);
         }
     }
 
@@ -379,8 +359,7 @@ impl Core {
         let now = clock::now();
         let state = self.state.take().expect("the state is put back after each step");
         let state = state.reload(&self.policy, &policy, now);
-        let (state, mut commands) = resume(&policy, state, now);
-        commands.extend(self.recorder.change_policy(&policy).map(Command::Journal));
+        let (state, commands) = resume(&policy, state, now);
         self.state = Some(state);
         self.guard = guard;
         self.means = means;

@@ -187,7 +187,7 @@ pub fn image_status(json: &[u8]) -> Result<ImageStatus, Unreadable> {
         daemon_service: Option<RawService>,
     }
     let raw: Raw = parse(WHAT, json)?;
-    let instance_id = raw.daemon_service.map(|service| service.instance(WHAT)).transpose()?;
+    let instance_id = raw.daemon_service.map(|service| service.instance(WHAT)).transpose()?.flatten();
     let replay = match raw.description.strip_prefix("replaying, ") {
         None => None,
         Some(text) => Some(parse(WHAT, text.as_bytes())?),
@@ -201,9 +201,13 @@ struct RawService {
 }
 
 impl RawService {
-    fn instance(&self, what: &'static str) -> Result<u64, Unreadable> {
+    /// None: the daemon is listed, and has not yet told its number, as right after its start.
+    fn instance(&self, what: &'static str) -> Result<Option<u64>, Unreadable> {
+        if self.instance_id.is_empty() {
+            return Ok(None);
+        }
         let why = || format!("instance_id {:?} is no number", self.instance_id);
-        self.instance_id.parse().map_err(|_| Unreadable { what, why: why() })
+        self.instance_id.parse().map(Some).map_err(|_| Unreadable { what, why: why() })
     }
 }
 
@@ -233,7 +237,8 @@ pub fn pool_status(json: &[u8]) -> Result<PoolStatus, Unreadable> {
         daemon_health: String,
     }
     let raw: Raw = parse(WHAT, json)?;
-    let instance_ids = raw.daemons.iter().map(|daemon| daemon.instance(WHAT)).collect::<Result<_, _>>()?;
+    let told = raw.daemons.iter().filter_map(|daemon| daemon.instance(WHAT).transpose());
+    let instance_ids = told.collect::<Result<_, _>>()?;
     Ok(PoolStatus { daemon_health: raw.summary.daemon_health, instance_ids })
 }
 

@@ -166,3 +166,12 @@ fn look(status: &[u8], info_json: &[u8], snap_json: &[u8]) -> Result<understudy_
     let status = image_status(status)?;
     facts(&image, Some(&status), &info(info_json)?, &snapshots(snap_json)?)
 }
+
+#[test]
+fn a_daemon_that_has_not_told_its_number_yet_has_none() {
+    let pool = br#"{"summary":{"daemon_health":"OK"},"daemons":[{"instance_id":""},{"instance_id":"4131"}]}"#;
+
+    let status = pool_status(pool).unwrap();
+
+    assert_eq!(status.instance_ids, [4131]);
+}
