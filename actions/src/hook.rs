@@ -1,7 +1,7 @@
 //! Runs a hook of the user's: a program, or a webhook.
 //!
 //! In: the hook and the [`Words`] that it is told. Out: what it printed or answered. A program is run without a shell and
-//! bounded as in [`process`]. Start reading at [`read`] and [`write`].
+//! bounded as in [`process`]. Start reading at [`read`] and [`write()`].
 
 use std::time::Duration;
 

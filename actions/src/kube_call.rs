@@ -2,7 +2,7 @@
 //!
 //! In: a call of kube's. Out: its answer, or a [`StepError`] that says whether anything may have happened: a write that
 //! timed out may still land (seen on real servers). A write takes a [`Permit`](crate::Permit). Start reading at
-//! [`read`] and [`write`].
+//! [`read`] and [`write()`].
 
 use std::error::Error as StdError;
 use std::fmt::Debug;

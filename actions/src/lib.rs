@@ -2,7 +2,7 @@
 //!
 //! In: a [`StepOrder`](understudy_core::StepOrder) and the pair's settings. Out: a
 //! [`StepResult`](understudy_core::StepResult). A step changes the world and reads it; which step comes when, and
-//! whether it is tried again, is for the core. Start reading at [`run`].
+//! whether it is tried again, is for the core. Start reading at [`run()`].
 
 mod blocklist;
 mod bound;

@@ -2,16 +2,16 @@
 //!
 //! A kind of storage answers each of these steps of the plan; what it answers rests on these rules:
 //!
-//! - [`promote`] comes after fence, quiesce and the second recheck, and, where the plan has them, after PV and PVC are there
+//! - [`promote()`] comes after fence, quiesce and the second recheck, and, where the plan has them, after PV and PVC are there
 //!   and Bound. So a driver whose promote is an object beside the PVC, and which forces by itself once that object is
 //!   written, can write it here and nowhere else.
-//! - [`promote`] is done when the world says that every volume is primary at B, and it is never repeated by itself.
-//! - [`consistency_point`], [`quiesce`], [`undo_point`] and [`mirror_back`] are in the plan where the policy says that the
-//!   storage is mirrored. [`mirror_back`] is also the way out before the promote.
+//! - [`promote()`] is done when the world says that every volume is primary at B, and it is never repeated by itself.
+//! - [`consistency_point`], [`quiesce()`], [`undo_point()`] and [`mirror_back()`] are in the plan where the policy says that the
+//!   storage is mirrored. [`mirror_back()`] is also the way out before the promote.
 //!
 //! `rbd` answers all of them. `hooks` answers the promote alone: who replicates there, how to hold it still and how to start
 //! it again is not known here, so that the plan leaves the other steps out. A new kind is a variant of
-//! [`Storage`](understudy_config::Storage), and does not compile until it has answered every step.
+//! [`understudy_config::Storage`], and does not compile until it has answered every step.
 
 use understudy_config::{Rbd, Storage};
 
@@ -52,7 +52,7 @@ pub async fn undo_point(ctx: &Context) -> Result<StepDone, StepError> {
     undo_point::run(ctx, mirrored(ctx)?).await
 }
 
-/// Brings the replication back to how it was before [`quiesce`].
+/// Brings the replication back to how it was before [`quiesce()`].
 ///
 /// # Errors
 /// [`StepError`] if it can not be brought back now.

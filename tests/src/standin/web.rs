@@ -1,6 +1,6 @@
 //! The few words of HTTP that all stand-ins speak: one connection served, answers built.
 //!
-//! In: a [`Wire`] or any stream, and a function from request to answer. Out: HTTP/1.1 with a `Date`
+//! In: a `Wire` or any stream, and a function from request to answer. Out: HTTP/1.1 with a `Date`
 //! header and canonical header names, as the real servers send. Start at [`service`].
 
 use std::convert::Infallible;

@@ -3,7 +3,7 @@
 //! In: changes of PersistentVolumes and PersistentVolumeClaims. Out: their phases, `claimRef`, bind
 //! annotations and events. An event of a *claim* is acted on at once; an event of a *volume* only sets
 //! that volume's own phase, so a claim that waited for it stays Pending until it is touched or the
-//! sync period comes. Measured on 1.36. Start at [`run`].
+//! sync period comes. Measured on 1.36. Start at `run`.
 
 use std::sync::Arc;
 
