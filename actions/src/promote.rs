@@ -115,7 +115,8 @@ impl Image<'_> {
             tokio::try_join!(patiently(|| blocklist::opened(&self.cli, images)), patiently(|| self.look()))?;
         if !open.is_empty() {
             return Err(StepError::permanent(format!(
-                "nothing was promoted: still open: {}; a forced promote would hang: see it stopped, then retry",
+                "nothing was promoted: still open: {}; a forced promote would hang: see it stopped, then retry \
+                 (a client that was killed is forgotten after some 30 s)",
                 blocklist::list(&open)
             )));
         }
@@ -139,15 +140,17 @@ impl Image<'_> {
         if !facts.primary {
             return Ok(Seen::Copy(facts));
         }
-        let unclean = |what: &str| {
-            let image = self.image;
-            Ok(Seen::Unclean(format!(
-                "{image} is called primary, but {what}: look at `rbd info {image}` and its snapshots"
-            )))
-        };
+        let image = self.image;
         match () {
-            () if facts.syncing.is_some() => unclean("a sync is still under way on it"),
-            () if info.non_primary => unclean("it can not be written to"),
+            () if facts.syncing.is_some() => Ok(Seen::Unclean(format!(
+                "{image} is called primary, but a sync is still under way on it: look at `rbd snap ls --all {image}`"
+            ))),
+            // Seen on Ceph 16: a promote that was killed in its last second leaves an image that is called primary and
+            // refuses every write; a second `promote --force` says that it is primary already.
+            () if info.non_primary => Ok(Seen::Unclean(format!(
+                "{image} is called primary, but it can not be written to, since its promote did not finish: a human may \
+                 `rbd mirror image demote {image}` and promote it by force again"
+            ))),
             () => Ok(Seen::Primary),
         }
     }

@@ -25,6 +25,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::notices::Notices;
 use crate::observe::Observer;
+use crate::recording::Recorder;
 use crate::runner::{Means, Progress, Runner};
 
 /// Time between two ticks. A stall of ours is noticed after the policy's `stall`, which is far longer.
@@ -103,6 +104,7 @@ impl Daemon {
         }
         self.core.runner.stop();
         self.core.guard.end().await;
+        self.core.end_recording();
         self.core.notices.drain().await;
         Ok(ended)
     }
@@ -155,6 +157,7 @@ struct Core {
     guard: Guard,
     means: Vec<Means>,
     observer: Observer,
+    recorder: Recorder,
     metrics: Arc<Metrics>,
     watcher: Watcher,
     halted: Arc<AtomicBool>,
@@ -182,6 +185,7 @@ impl Core {
         }
         let halted = Arc::new(AtomicBool::new(false));
         let program = start.program.clone();
+        let recorder = Recorder::new(&directory, loaded.config.state.segment_bytes, &policy);
         let runner = Runner::new(&loaded.config.site, directory, program, inbox.clone(), halted.clone());
         let notices = Notices::new(&loaded.config, start.metrics.clone());
         let (guard, means) = Guard::post(&loaded, &policy, inbox).await?;
@@ -195,6 +199,7 @@ impl Core {
             guard,
             means,
             observer: Observer::new(start.metrics.clone()),
+            recorder,
             metrics: start.metrics.clone(),
             watcher: start.watcher.clone(),
             halted,
@@ -220,11 +225,26 @@ impl Core {
 
     fn take(&mut self, message: Incoming) {
         match message {
-            Incoming::Event(event) => self.step(event),
+            Incoming::Event(event) => self.see(event),
             Incoming::Note { pair, run, step, key, value, reply } => {
                 let ticket = self.ticket(Waiter::Ack(reply));
                 self.step(Event::StepNoted { pair, run, step, key, value, ticket });
             }
+        }
+    }
+
+    /// What is seen is recorded as it came, then judged.
+    fn see(&mut self, event: Event) {
+        let now = clock::now();
+        if let Some(finished) = self.recorder.record(now, &event) {
+            self.carry_out(now, vec![Command::Journal(finished)]);
+        }
+        self.step(event);
+    }
+
+    fn end_recording(&mut self) {
+        if let Some(finished) = self.recorder.finish() {
+            self.carry_out(clock::now(), vec![Command::Journal(finished)]);
         }
     }
 
@@ -359,7 +379,8 @@ impl Core {
         let now = clock::now();
         let state = self.state.take().expect("the state is put back after each step");
         let state = state.reload(&self.policy, &policy, now);
-        let (state, commands) = resume(&policy, state, now);
+        let (state, mut commands) = resume(&policy, state, now);
+        commands.extend(self.recorder.change_policy(&policy).map(Command::Journal));
         self.state = Some(state);
         self.guard = guard;
         self.means = means;

@@ -17,6 +17,7 @@ pub mod notices;
 pub mod notify_systemd;
 pub mod observe;
 pub mod readiness;
+pub mod recording;
 pub mod report;
 pub mod runner;
 #[cfg(test)]

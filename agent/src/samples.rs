@@ -340,3 +340,60 @@ pub fn failover() -> Vec<(Now, Record)> {
     story.push((at(clock), Record::RoleChanged { pair: pair(), role: Role::AtB, epoch: 2 }));
     story
 }
+
+/// One pair with one probe.
+pub fn policy() -> Policy {
+    let second = std::time::Duration::from_secs(1);
+    let probe = ProbePolicy {
+        name: "web".into(),
+        site: Site::A,
+        domain: Domain::Service,
+        votes: true,
+        period: second,
+        timeout: second,
+        fall: 3,
+        rise: 2,
+    };
+    let plan = PlanPolicy {
+        mirrored: true,
+        kubernetes: true,
+        undo_point: true,
+        routes: vec!["webhook".into()],
+        route_check: true,
+        attempts: 3,
+        retry_after: second,
+        step_overdue: 60 * second,
+        ready_within: 60 * second,
+        promote_overdue: 60 * second,
+        verify_valid: 60 * second,
+        lease_margin: 5 * second,
+    };
+    Policy {
+        config_digest: "d1".into(),
+        self_checks: vec![],
+        stall: second,
+        clock_jump: second,
+        doubt: second,
+        blind_page: second,
+        automatic_max: 1,
+        automatic_window: second,
+        pairs: vec![PairPolicy {
+            name: pair(),
+            mode: Mode::Confirm,
+            probes: vec![probe],
+            witnesses: vec![],
+            at_least: 1,
+            of: vec![Domain::Service],
+            hold_down: 10 * second,
+            veto_within: 3 * second,
+            flap: Flap { changes: 4, window: 600 * second, quiet: 60 * second },
+            rpo_max: 900 * second,
+            writeback_window: 35 * second,
+            skew_max: 60 * second,
+            approval_ttl: 900 * second,
+            recovery_block: 3600 * second,
+            images: vec!["pool/image".into()],
+            plan,
+        }],
+    }
+}

@@ -26,7 +26,8 @@ fn format_time(wall_ms: i64, format: &str) -> String {
 pub fn duration(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
-        0..60 => format!("{}.{} s", seconds, ms % 1000 / 100),
+        0 => format!("{ms} ms"),
+        1..60 => format!("{}.{} s", seconds, ms % 1000 / 100),
         60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
         3600..86_400 => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
         _ => format!("{} d {:02} h", seconds / 86_400, seconds % 86_400 / 3600),
@@ -91,7 +92,7 @@ mod tests {
     fn a_length_of_time_is_told_in_its_own_unit() {
         let told = [0, 999, 61_500, 3_660_000, 90_000_000].map(duration);
 
-        assert_eq!(told, ["0.0 s", "0.9 s", "1 min 01 s", "1 h 01 min", "1 d 01 h"]);
+        assert_eq!(told, ["0 ms", "999 ms", "1 min 01 s", "1 h 01 min", "1 d 01 h"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::arguments::{History, Journal, Report, Show, Verify};
 use super::{Exit, Failure, Outcome, print_json};
 use crate::journal::{Entry, JournalError, read_all};
 use crate::journal_verify::{Checked, verify};
+use crate::recording::compare;
 use crate::report::Outcome as RunOutcome;
 use crate::tell::sentence;
 use crate::text::{date_time, printable, say};
@@ -71,7 +72,9 @@ fn verified(directory: &Path, as_json: bool) -> Outcome {
         }
         read => read?,
     };
-    let found = verify(&entries);
+    let found = verify(&entries)
+        .map_err(|broken| broken.to_string())
+        .and_then(|()| compare(directory, &entries).map_err(|altered| altered.to_string()));
     let (exit, sound) = if found.is_ok() { (Exit::Done, true) } else { (Exit::Failed, false) };
     let Checked { records, runs } = Checked::of(&entries);
     if as_json {
@@ -80,7 +83,9 @@ fn verified(directory: &Path, as_json: bool) -> Outcome {
         return Ok(exit);
     }
     match found {
-        Ok(()) => say(&format!("sound: {records} records, {runs} runs; chain and every rule hold\n")),
+        Ok(recordings) => {
+            say(&format!("sound: {records} records, {runs} runs, {recordings} recordings; chain and every rule hold\n"))
+        }
         Err(violation) => say(&printable(&format!("NOT SOUND: {violation}\n"))),
     }
     Ok(exit)

@@ -336,9 +336,9 @@ mod tests {
         let text = status_text(&status(|pair| pair.run = durable.run.clone()));
 
         for part in [
-            "run nexus-1: under way [....................] 0 of 15 steps, 0.8 s",
-            "fence              STUCK           0.7 s  fence was refused",
-            "deploy             running, try 2  0.5 s  2 of 3 pods",
+            "run nexus-1: under way [....................] 0 of 15 steps, 800 ms",
+            "fence              STUCK           700 ms  fence was refused",
+            "deploy             running, try 2  500 ms  2 of 3 pods",
             "`understudy retry nexus-1 fence` tries it again",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
