@@ -40,6 +40,7 @@ impl PairState {
         self.tend_overdue(scene);
         self.tend_recheck(scene);
         self.renew_verify(scene);
+        self.renew_recheck(scene);
         let Some(run) = self.durable.open_run() else { return };
         match run.phase {
             Phase::Forward => self.go_forward(scene),
@@ -84,6 +85,15 @@ impl PairState {
             && self.lease_gate(scene.rules, now).open
             && (!needs_fence(step) || self.fenced(scene, run).is_some())
             && (!matches!(step, Step::Route(_) | Step::RouteCheck) || self.is_verified_freshly(scene, run))
+    }
+
+    /// A promote rests on readings younger than one period (S2). A retried one was begun on such, and is beyond return.
+    fn is_rechecked_freshly(&self, scene: &Scene<'_>, run: &Run) -> bool {
+        let slowest = self.signs.quorum(scene.rules).map(|(probe, _)| probe.period).max().unwrap_or_default();
+        let done = run.entry(Step::PromoteRecheck).map(|entry| &entry.status);
+        run.was_begun(Step::Promote)
+            || matches!(done, Some(StepStatus::Done { at, .. }) if at.boot_id == scene.now().boot_id
+                && scene.now().since(at.boot_ms) < slowest)
     }
 
     /// The proof that the promote needs (S6).
@@ -195,6 +205,10 @@ impl PairState {
         let now = scene.now();
         // Pause and lease hold the run where it is; mode and readiness end it.
         let gates = self.gates_in_run(scene);
+        // After a restart B is looked at anew; not having looked yet is no answer.
+        if self.missing.is_none() && !self.waited_too_long(scene, asked_ms) {
+            return Rechecked::NotYet;
+        }
         if let Some(shut) = gates.iter().find(|g| !g.open && matches!(g.gate, Gate::Mode | Gate::Readiness)) {
             return Rechecked::Stop(format!("gate {} is closed: {}", shut.gate, shut.value));
         }
@@ -454,6 +468,17 @@ impl PairState {
         let (pair, epoch) = (scene.rules.name.clone(), self.durable.epoch);
         self.journal(scene, Record::RoleChanged { pair, role, epoch });
         self.paged.clear();
+    }
+
+    /// A promote that was held up after its recheck, by a pause, a lost lease or a restart, is rechecked first.
+    fn renew_recheck(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run().filter(|run| run.phase == Phase::Forward) else { return };
+        let passed = matches!(run.entry(Step::PromoteRecheck).map(|e| &e.status), Some(StepStatus::Done { .. }));
+        if passed && !self.is_rechecked_freshly(scene, run) {
+            let (pair, run) = (scene.rules.name.clone(), run.id.clone());
+            let by = "understudy: the recheck is too old for the promote".to_owned();
+            self.journal(scene, Record::Retried { pair, run, step: Step::PromoteRecheck, by });
+        }
     }
 
     /// A route whose `verify` has grown too old is verified again.

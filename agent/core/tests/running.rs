@@ -564,3 +564,38 @@ fn names_of_steps_are_read_back() {
     }
     assert!("route-x".parse::<Step>().is_err());
 }
+
+#[test]
+fn a_promote_that_was_held_up_after_its_recheck_is_rechecked_first() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
+    let recheck = world.journal.iter().position(passed).expect("it passed");
+    world.journal.truncate(recheck + 1);
+
+    world.now = world.now + secs(60);
+    world.restart();
+    world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None });
+    assert_eq!(world.status(Step::Promote), StepStatus::Pending, "on readings of a minute ago");
+
+    world.run(10);
+    assert!(is_running(&world, Step::Promote), "{:#?}", &world.journal[recheck..]);
+}
+
+#[test]
+fn life_while_the_promote_is_held_up_after_its_recheck_stops_the_run() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
+    let recheck = world.journal.iter().position(passed).expect("it passed");
+    world.journal.truncate(recheck + 1);
+
+    world.now = world.now + secs(60);
+    world.sees = ALIVE;
+    world.restart();
+    world.run(5);
+    world.play_until(None);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+    assert_eq!(world.status(Step::Promote), StepStatus::Pending);
+}
