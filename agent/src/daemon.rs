@@ -250,6 +250,7 @@ impl Core {
 
     fn answer(&mut self, ask: Ask) {
         match ask {
+            Ask::Alive { reply } => give(reply, ()),
             Ask::View { reply } => {
                 let state = self.state.as_ref().expect("the state is put back after each step");
                 give(reply, Arc::new(state.view(&self.policy, clock::now())));

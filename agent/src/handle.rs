@@ -21,6 +21,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What is asked of the event loop.
 #[derive(Debug)]
 pub enum Ask {
+    /// Only whether it turns; costs nothing, whoever asks.
+    Alive {
+        /// Who waits for it.
+        reply: oneshot::Sender<()>,
+    },
     /// The state as it is now.
     View {
         /// Who waits for it.
@@ -70,6 +75,14 @@ pub fn channel() -> (Handle, mpsc::Receiver<Ask>) {
 }
 
 impl Handle {
+    /// Waits for the loop's next turn.
+    ///
+    /// # Errors
+    /// [`Unheard`] if the loop does not answer.
+    pub async fn alive(&self) -> Result<(), Unheard> {
+        self.ask(|reply| Ask::Alive { reply }).await
+    }
+
     /// The state as it is now.
     ///
     /// # Errors
@@ -126,6 +139,7 @@ mod tests {
         let (handle, _asks) = channel();
 
         assert_eq!(handle.view().await.unwrap_err(), Unheard::Hangs);
+        assert_eq!(handle.alive().await.unwrap_err(), Unheard::Hangs);
     }
 
     #[tokio::test(start_paused = true)]

@@ -194,8 +194,8 @@ fn is_worth_a_record(last: &Mutex<Option<Instant>>, now: Instant) -> bool {
 }
 
 async fn live(extract::State(state): Shared) -> StatusCode {
-    match state.means.handle.view().await {
-        Ok(_) => StatusCode::NO_CONTENT,
+    match state.means.handle.alive().await {
+        Ok(()) => StatusCode::NO_CONTENT,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

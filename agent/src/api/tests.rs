@@ -428,6 +428,7 @@ impl Daemon {
 async fn answer(mut asks: mpsc::Receiver<Ask>, heard: Arc<Mutex<Heard>>) {
     while let Some(ask) = asks.recv().await {
         match ask {
+            Ask::Alive { reply } => reply.send(()).unwrap_or_default(),
             Ask::View { reply } => drop(reply.send(Arc::new(samples::view()))),
             Ask::Order { pair, by, order, reply } => {
                 let answer = match &order {

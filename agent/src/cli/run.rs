@@ -107,7 +107,7 @@ fn reload_on(role: As, reload: &Notify) {
 
 async fn tell_systemd(handle: Handle, stop: CancellationToken) {
     // The loop answers only once it has journaled its start.
-    if handle.view().await.is_ok() {
+    if handle.alive().await.is_ok() {
         handle.set_ready();
         notify_systemd::ready();
     }

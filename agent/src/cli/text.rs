@@ -43,7 +43,7 @@ fn pair_text(pair: &PairView, now: Now, said: &BTreeMap<Step, String>) -> String
     text.push_str(&table("  ", &signals(pair)));
     text.push_str(&table("  ", &facts(pair)));
     if let Some(request) = &pair.request {
-        text.push_str(&question(request, now));
+        text.push_str(&question(request, now, pair.mirror.is_some()));
     }
     if let Some(run) = &pair.run {
         text.push_str(&run_text(run, now, said));
@@ -113,7 +113,7 @@ fn facts(pair: &PairView) -> Vec<Vec<String>> {
     facts
 }
 
-fn question(request: &Request, now: Now) -> String {
+fn question(request: &Request, now: Now, mirrored: bool) -> String {
     let asked = match request.question {
         Question::Failover => "may the failover start?",
         Question::Unfenced => "the fence of A was not confirmed: go on nevertheless?",
@@ -128,7 +128,13 @@ fn question(request: &Request, now: Now) -> String {
         bound_words(request.bound),
         bound_words(request.bound_at_expiry)
     );
-    let _ = writeln!(text, "    yes:  understudy approve {id}{}", consents(request));
+    // The core takes no consent to a loss that nobody can tell where it could be told.
+    match request.needs_loss_consent && mirrored && request.bound_at_expiry == LossBound::Infinite {
+        true => {
+            text.push_str("    yes:  not now: nobody can tell what a promote would leave, so no loss can be accepted\n")
+        }
+        false => drop(writeln!(text, "    yes:  understudy approve {id}{}", consents(request))),
+    }
     let _ = writeln!(text, "    no:   understudy deny {id} --reason …");
     text
 }
@@ -323,6 +329,20 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_loss_that_nobody_can_tell_is_not_offered_for_consent_where_there_are_snapshots() {
+        let unknown = |mirrored: bool| {
+            status_text(&status(move |pair| {
+                let bound_at_expiry = LossBound::Infinite;
+                pair.request = Some(Request { needs_loss_consent: true, bound_at_expiry, ..request() });
+                pair.mirror = pair.mirror.take().filter(|_| mirrored);
+            }))
+        };
+
+        assert!(unknown(true).contains("yes:  not now: nobody can tell"), "{}", unknown(true));
+        assert!(unknown(false).contains("approve nexus-1 --accept-loss unlimited"), "{}", unknown(false));
     }
 
     #[test]

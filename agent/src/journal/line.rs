@@ -80,7 +80,6 @@ struct Sealed {
     at: Now,
     prev: String,
     record: serde_json::Value,
-    hash: String,
 }
 
 #[derive(Deserialize)]
@@ -109,9 +108,6 @@ pub fn decode(line: &[u8]) -> Result<Entry, BadLine> {
     }
     let hash = check_hash(line)?;
     let sealed: Sealed = serde_json::from_slice(line).map_err(|e| BadLine::Damaged(format!("no journal line: {e}")))?;
-    if sealed.hash != hash {
-        return Err(BadLine::Damaged("two hashes".into()));
-    }
     // The line is what was written, so a record that can not be read is one that this version does not know.
     let record = serde_json::from_value(sealed.record).map_err(|e| BadLine::Unknown(format!("unknown record: {e}")))?;
     Ok(Entry { seq: sealed.seq, at: sealed.at, record, hash, prev: sealed.prev })

@@ -1,6 +1,7 @@
 //! A run: its authority, the order of its steps, intent and outcome, the fence, the loss, its end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use understudy_core::{
     Authority, DurablePair, Ending, Gate, GateState, Now, Phase, Record, RequestId, Run, RunId, Step, StepResult,
@@ -11,6 +12,9 @@ use super::{Kept, Pair, rule};
 
 /// Without these a plan is none: what safety rests on may not be left out by leaving it out of the plan.
 const INDISPENSABLE: [Step; 5] = [Step::Recheck, Step::Fence, Step::PromoteRecheck, Step::Promote, Step::Verify];
+
+/// A promote follows its recheck within one period of the slowest probe, which the journal does not tell. None is slower.
+const RECHECK_VALID: Duration = Duration::from_secs(120);
 
 /// The gates as they were asked last.
 pub struct Asked {
@@ -173,11 +177,17 @@ impl Pair {
         Ok(())
     }
 
-    /// The recheck belongs to the promote: nothing may come between that could let time go by.
+    /// The recheck belongs to the promote: nothing may come between that lets time go by.
     fn check_point_of_no_return(&self, at: Now) -> Kept {
-        let rechecked = self.durable.open_run().and_then(|run| run.entry(Step::PromoteRecheck)).map(|e| &e.status);
-        let same_boot = matches!(rechecked, Some(StepStatus::Done { at: then, .. }) if then.boot_id == at.boot_id);
-        rule("S2", same_boot, || "the promote was begun on a recheck of an earlier boot".into())
+        let run = self.durable.open_run();
+        // A promote that a human tries again was begun on a recheck, and is beyond return.
+        if run.is_some_and(|run| run.was_begun(Step::Promote)) {
+            return Ok(());
+        }
+        let rechecked = run.and_then(|run| run.entry(Step::PromoteRecheck)).map(|e| &e.status);
+        let fresh = matches!(rechecked, Some(StepStatus::Done { at: then, .. })
+            if then.boot_id == at.boot_id && at.since(then.boot_ms) < RECHECK_VALID);
+        rule("S2", fresh, || "the promote was begun on a recheck of long ago".into())
     }
 
     fn end_try(&mut self, id: &RunId, step: Step, attempt: u32, result: &StepResult) -> Kept {

@@ -257,12 +257,17 @@ fn a_recheck_that_passes_without_gates_or_with_a_closed_one_breaks_s2() {
 }
 
 #[test]
-fn a_promote_on_a_recheck_of_an_earlier_boot_breaks_s2() {
-    let mut story = failover();
-    let begun = story.iter().position(|(_, r)| is_intent(Step::Promote)(r)).unwrap();
-    story[begun].0.boot_id = 2;
+fn a_promote_on_a_recheck_of_long_ago_or_of_an_earlier_boot_breaks_s2() {
+    let held_up = |change: fn(&mut Now)| {
+        let mut story = failover();
+        let begun = story.iter().position(|(_, r)| is_intent(Step::Promote)(r)).unwrap();
+        change(&mut story[begun].0);
+        until(story, is_intent(Step::Promote))
+    };
 
-    breaks(story, "S2", "the promote was begun on a recheck of an earlier boot");
+    breaks(held_up(|at| at.boot_id = 2), "S2", "the promote was begun on a recheck of long ago");
+    breaks(held_up(|at| at.boot_ms += 120_000), "S2", "the promote was begun on a recheck of long ago");
+    assert_eq!(verify(&entries(held_up(|at| at.boot_ms += 1000))), Ok(()));
 }
 
 #[test]
