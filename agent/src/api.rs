@@ -7,7 +7,7 @@
 //! |---|---|---|---|---|
 //! | `GET /live`, `GET /ready` | everybody | everybody | everybody | 204 or 503, no content |
 //! | `GET /metrics` | everybody | if `listen.metrics` | if `listen.metrics` | OpenMetrics text |
-//! | `GET /v1/witness/PAIR?nonce=N` | if `witness_secret` | if `witness_secret` | if `witness_secret` | what this place sees, signed |
+//! | `GET /v1/witness/PAIR?nonce=N` | if `witness` | if `witness` | if `witness` | what this place sees, signed |
 //! | `GET /v1/status` | everybody | viewer | - | [`Status`] |
 //! | `GET /v1/pairs/PAIR/why` | everybody | viewer | - | [`PairView`](understudy_core::PairView) |
 //! | `GET /v1/runs?pair=P` | everybody | viewer | - | [`history`](crate::history) |
@@ -136,8 +136,8 @@ impl Api {
         for token in &listen.tokens {
             token.token.read()?;
         }
-        if let Some(secret) = &listen.witness_secret {
-            secret.read()?;
+        if let Some(witness) = &listen.witness {
+            witness.secret.read()?;
         }
         let certificates = listen.tls.as_ref().map(Certificates::load).transpose()?;
         let remote = Door::remote(listen.address, certificates).await?;

@@ -257,7 +257,7 @@ fn a_reload_takes_a_good_file_whole_and_a_bad_one_not_at_all() {
 
 #[test]
 fn a_witness_signs_what_it_sees_and_never_becomes_a_daemon() {
-    let listen = "listen: { address: \"127.0.0.1:0\", witness_secret: env:WITNESS }\ntelemetry: { log_format: json }";
+    let listen = "listen: { address: \"127.0.0.1:0\", witness: { kind: third_site, secret: env:WITNESS } }\ntelemetry: { log_format: json }";
     let place = Place::new(listen);
     let text = fs::read_to_string(&place.config).unwrap().replace("mode: observe", "mode: confirm");
     fs::write(&place.config, text).unwrap();
@@ -286,7 +286,7 @@ fn a_witness_without_a_secret_does_not_start() {
     let output = place.understudy(&["witness"]);
 
     assert_eq!(code(&output), USAGE);
-    assert!(errors(&output).contains("set listen.address and listen.witness_secret"), "{}", errors(&output));
+    assert!(errors(&output).contains("set listen.address and listen.witness"), "{}", errors(&output));
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | signed, over our nonce, of our pair; it does not doubt itself | Sees its domains |
 //! | the same, and it doubts itself | Blind |
-//! | wrong or missing signature; another nonce or pair; no 200; no JSON; longer than 64 KiB; silence; anything else | Absent, with the reason |
+//! | wrong or missing signature; another nonce, pair or kind; no 200; no JSON; longer than 64 KiB; silence; anything else | Absent, with the reason |
 //!
 //! A witness' silence is never evidence against anybody: what an Absent one may do, which is nothing, the core decides.
 
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use tokio::time;
 use understudy_config::Witness as Settings;
-use understudy_core::{Domain, Reading, WitnessReport};
+use understudy_core::{Domain, Reading, WitnessKind, WitnessReport};
 use uuid::Uuid;
 
 use crate::ProbeError;
@@ -47,6 +47,8 @@ pub struct Testimony {
     pub nonce: String,
     /// The pair.
     pub pair: String,
+    /// Where it stands. A daemon that takes it for another kind gives it rights that it must not have (S2).
+    pub kind: WitnessKind,
     /// Whether it doubts itself.
     pub blind: bool,
     /// The state of each domain that it watches.
@@ -101,6 +103,7 @@ pub struct WitnessLook {
 pub struct Witness {
     target: Target,
     pair: String,
+    kind: WitnessKind,
     secret: SecretString,
     period: Duration,
     timeout: Duration,
@@ -117,7 +120,14 @@ impl Witness {
         let target = Target::new(&reach, timeout * 2 / 3, shared)?;
         // Shows now, not at each look, whether the pair's name can stand in a URL.
         target.call_below(Method::GET, &path(pair, "0"), Keep::Whole)?;
-        Ok(Self { target, pair: pair.to_owned(), secret: settings.secret.read()?, period: settings.period.0, timeout })
+        Ok(Self {
+            target,
+            pair: pair.to_owned(),
+            kind: settings.kind,
+            secret: settings.secret.read()?,
+            period: settings.period.0,
+            timeout,
+        })
     }
 
     /// Start-to-start time of its grid.
@@ -168,10 +178,24 @@ impl Witness {
         if *pair != self.pair {
             return Err(format!("it speaks of another pair ({pair:.40})"));
         }
+        if testimony.kind != self.kind {
+            return Err(format!(
+                "it stands at another place than the file says: it is a {}, not a {}",
+                word(testimony.kind),
+                word(self.kind)
+            ));
+        }
         if domains.len() > MOST_DOMAINS {
             return Err(format!("it speaks of {} domains, and there are {MOST_DOMAINS}", domains.len()));
         }
         Ok(testimony)
+    }
+}
+
+fn word(kind: WitnessKind) -> &'static str {
+    match kind {
+        WitnessKind::PrimarySite => "primary_site",
+        WitnessKind::ThirdSite => "third_site",
     }
 }
 

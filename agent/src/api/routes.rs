@@ -15,7 +15,7 @@ use axum::{Json, Router, extract};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Semaphore;
-use understudy_config::{ApiRole, Config, SecretRef, Token};
+use understudy_config::{ApiRole, Config, Testify, Token};
 use understudy_core::{Order, PairId, PairName, PairView, Record, RunId, View};
 
 use super::auth::{Caller, Peer, Stranger, identify, role_for, role_name};
@@ -39,7 +39,7 @@ pub struct Settings {
     directory: PathBuf,
     tokens: Vec<Token>,
     metrics: bool,
-    witness: Option<SecretRef>,
+    witness: Option<Testify>,
 }
 
 impl Settings {
@@ -50,7 +50,7 @@ impl Settings {
             directory: config.state.file.clone(),
             tokens: listen.map(|listen| listen.tokens.clone()).unwrap_or_default(),
             metrics: listen.is_some_and(|listen| listen.metrics),
-            witness: listen.and_then(|listen| listen.witness_secret.clone()),
+            witness: listen.and_then(|listen| listen.witness.clone()),
         }
     }
 }
@@ -326,10 +326,10 @@ async fn testify(
         return Err(Answer::error(StatusCode::BAD_REQUEST, "a nonce is 8 to 128 letters, digits and dashes"));
     }
     let broken = |what: String| Answer::error(StatusCode::INTERNAL_SERVER_ERROR, what);
-    let reference = state.settings.witness.as_ref().ok_or_else(|| broken("no witness_secret".into()))?;
-    let secret = reference.read().map_err(|e| broken(e.to_string()))?;
+    let testify = state.settings.witness.as_ref().ok_or_else(|| broken("listen.witness is not set".into()))?;
+    let secret = testify.secret.read().map_err(|e| broken(e.to_string()))?;
     let view = state.view().await?;
-    let said = witness::testimony(&view, pair_of(&view, &name)?, &nonce);
+    let said = witness::testimony(&view, pair_of(&view, &name)?, testify.kind, &nonce);
     let body = serde_json::to_vec(&said).map_err(|e| broken(e.to_string()))?;
     let signature = understudy_probes::sign(&secret, &nonce, &body);
     let json = "application/json".to_owned();

@@ -192,7 +192,9 @@ async fn a_renewed_certificate_is_served_without_a_restart() {
 
 #[tokio::test]
 async fn a_witness_signs_its_answer_over_the_askers_nonce() {
-    let daemon = Daemon::start("listen: { address: 127.0.0.1:0, witness_secret: \"file:DIR/witness\" }").await;
+    let daemon =
+        Daemon::start("listen: { address: 127.0.0.1:0, witness: { kind: third_site, secret: \"file:DIR/witness\" } }")
+            .await;
     let nonce = "0123456789abcdef";
 
     let stream = TcpStream::connect(daemon.address.unwrap()).await.unwrap();

@@ -3,7 +3,7 @@
 //! It is served without a token, since its integrity is the signature over the asker's nonce, and its content no more
 //! than which of three domains of A live.
 
-use understudy_core::{Domain, DomainState, PairView, Reading, Reason, Site, View};
+use understudy_core::{Domain, DomainState, PairView, Reading, Reason, Site, View, WitnessKind};
 use understudy_probes::{DomainSeen, Testimony};
 
 /// Longer nonces are nobody's.
@@ -14,13 +14,19 @@ pub fn is_nonce(nonce: &str) -> bool {
     (8..=MAX_NONCE).contains(&nonce.len()) && nonce.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-/// What `view` says of `pair`.
-pub fn testimony(view: &View, pair: &PairView, nonce: &str) -> Testimony {
+/// What `view` says of `pair`, from where this place stands.
+pub fn testimony(view: &View, pair: &PairView, kind: WitnessKind, nonce: &str) -> Testimony {
     let seen = pair.domains.iter().filter_map(|(domain, state)| {
         let reading = reading_of(pair, *domain, *state)?;
         Some(DomainSeen { domain: *domain, reading })
     });
-    Testimony { nonce: nonce.to_owned(), pair: pair.name.clone(), blind: view.doubt.is_some(), domains: seen.collect() }
+    Testimony {
+        nonce: nonce.to_owned(),
+        pair: pair.name.clone(),
+        kind,
+        blind: view.doubt.is_some(),
+        domains: seen.collect(),
+    }
 }
 
 fn reading_of(pair: &PairView, domain: Domain, state: DomainState) -> Option<Reading> {
@@ -46,7 +52,7 @@ mod tests {
     fn a_domain_is_told_with_its_reason_and_one_without_voters_is_not_told() {
         let view = view();
 
-        let said = testimony(&view, &view.pairs[0], "12345678");
+        let said = testimony(&view, &view.pairs[0], WitnessKind::ThirdSite, "12345678");
 
         assert_eq!(said.domains, [DomainSeen { domain: Domain::Service, reading: Reading::Down(Reason::Refused) }]);
         assert!(!said.blind);
@@ -57,7 +63,7 @@ mod tests {
         let mut view = view();
         view.pairs[0].domains = vec![(Domain::Service, DomainState::Partly)];
 
-        let said = testimony(&view, &view.pairs[0], "12345678");
+        let said = testimony(&view, &view.pairs[0], WitnessKind::ThirdSite, "12345678");
 
         assert_eq!(said.domains[0].reading, Reading::Up);
     }
@@ -67,7 +73,7 @@ mod tests {
         let mut view = view();
         view.doubt = Some("own-api is Down".into());
 
-        assert!(testimony(&view, &view.pairs[0], "12345678").blind);
+        assert!(testimony(&view, &view.pairs[0], WitnessKind::ThirdSite, "12345678").blind);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub enum Command {
     Run,
     /// Serves what this place sees of A, signed, for a daemon that has it among its witnesses; writes nothing.
     ///
-    /// The file is that of a daemon: its probes look at A from here. `listen.witness_secret` must be set. Mode is always
+    /// The file is that of a daemon: its probes look at A from here. `listen.witness` must be set. Mode is always
     /// observe, nobody is notified, and other witnesses are not asked.
     #[command(after_help = "Example, at a third site:\n  understudy witness --config /etc/understudy/witness.yaml")]
     Witness,

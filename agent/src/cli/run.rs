@@ -117,8 +117,8 @@ async fn tell_systemd(handle: Handle, stop: CancellationToken) {
 /// A witness looks and tells what it sees: it never writes, asks, pages or takes another witness' word.
 fn make_witness(loaded: &mut Loaded) -> Result<(), Failure> {
     let Config { mode, listen, pairs, .. } = &mut loaded.config;
-    if listen.as_ref().is_none_or(|listen| listen.witness_secret.is_none()) {
-        return Err(Failure::usage("a witness signs what it sees: set listen.address and listen.witness_secret"));
+    if listen.as_ref().is_none_or(|listen| listen.witness.is_none()) {
+        return Err(Failure::usage("a witness signs what it sees: set listen.address and listen.witness"));
     }
     *mode = Mode::Observe;
     for pair in pairs {

@@ -32,7 +32,8 @@ pub(super) fn check(lint: &mut Lint<'_>) {
         for (n, token) in listen.tokens.iter().enumerate() {
             secret(lint, &token.token, &at.key("tokens").item(n).key("token"));
         }
-        listen.witness_secret.iter().for_each(|named| secret(lint, named, &at.key("witness_secret")));
+        let witness = at.key("witness");
+        listen.witness.iter().for_each(|testify| secret(lint, &testify.secret, &witness.key("secret")));
     }
     for (n, check) in config.self_checks.iter().enumerate() {
         look(lint, &check.look, &root.key("self_checks").item(n));

@@ -90,9 +90,21 @@ settings! {
         /// Whether `/metrics` is served here.
         #[serde(default)]
         pub metrics: bool,
-        /// Signs what this place sees, for daemons that have it among their `witnesses`; served with or without `tls`.
+        /// Tells what this place sees to daemons that have it among their `witnesses`; served with or without `tls`.
         #[serde(default)]
-        pub witness_secret: Option<SecretRef>,
+        pub witness: Option<Testify>,
+    }
+}
+
+settings! {
+    /// How this place bears witness.
+    pub struct Testify {
+        /// Where it stands. It is part of each signed answer, so that no daemon can take it for another kind.
+        #[serde(deserialize_with = "names::witness_kind::deserialize")]
+        #[schemars(with = "names::witness_kind::Name")]
+        pub kind: understudy_core::WitnessKind,
+        /// Signs what this place sees.
+        pub secret: SecretRef,
     }
 }
 

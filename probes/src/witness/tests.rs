@@ -64,6 +64,13 @@ async fn testimony_of_another_pair_or_world_is_absent() {
 }
 
 #[tokio::test]
+async fn a_witness_that_stands_elsewhere_than_the_file_says_is_absent() {
+    let server = Server::with(|asked| signed(asked, |t| t.kind = WitnessKind::PrimarySite)).await;
+
+    assert_absent(look(&server).await, "it is a primary_site, not a third_site");
+}
+
+#[tokio::test]
 async fn what_is_not_signed_by_the_shared_secret_is_absent() {
     let forge = |signature: fn(&str, &[u8]) -> String| {
         move |asked: &Asked| {
@@ -133,6 +140,7 @@ fn testimony(asked: &Asked) -> Vec<u8> {
     let testimony = Testimony {
         nonce: nonce(asked).to_owned(),
         pair: "nexus-ddrs".into(),
+        kind: WitnessKind::ThirdSite,
         blind: false,
         domains: vec![
             DomainSeen { domain: Domain::Service, reading: Reading::Down(Reason::Refused) },

@@ -79,8 +79,10 @@ pub async fn mid_sync(directory: PathBuf, show: Show) -> anyhow::Result<Table> {
     let second = "raw/rehearsal/second.bin";
     play.upload(second, b"the second generation").await?;
     let (world, name) = (&play.stage.world, play.stage.world.plan.image());
-    let arrived =
-        world.ceph.until(Side::B, &name, |image| image.volume.read(|content| content.artifacts.contains_key(second)));
+    // A copy under way shows parts of the new generation already.
+    let arrived = world.ceph.until(Side::B, &name, |image| {
+        !image.mid_sync() && image.volume.read(|content| content.artifacts.contains_key(second))
+    });
     tokio::time::timeout(SOON, arrived).await?;
     world.ceph.hold_sync(Some(20));
     play.say("the second generation is complete at B; the next copy stands still half-way");
