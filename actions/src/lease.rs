@@ -2,7 +2,9 @@
 //!
 //! In: turns of the keeper. Out: until when the lease is ours, by our own clock. It is taken by compare-and-swap on the
 //! object's resourceVersion. A lease of somebody else is taken over only after we have seen it unchanged for its whole
-//! duration by our own clock, since clocks of two machines can not be compared. Start reading at [`LeaseKeeper::turn`].
+//! duration by our own clock, since clocks of two machines can not be compared. The lease carries the pair's epoch: whoever
+//! takes it after another raises it, and nothing is written at an epoch that the lease does not carry, so that two holders
+//! never share one. Start reading at [`LeaseKeeper::turn`].
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +20,9 @@ use crate::{Permit, StepError};
 /// A call that takes longer has failed: far less than a lease lasts.
 const CALL: Duration = Duration::from_secs(4);
 
+/// The annotation that carries the pair's epoch.
+const EPOCH: &str = "understudy/epoch";
+
 /// What a turn led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn {
@@ -25,6 +30,8 @@ pub enum Turn {
     Ours {
         /// By our own clock, counted from before the write was sent.
         until: Instant,
+        /// The epoch that it carries.
+        epoch: u64,
     },
     /// Somebody else holds it.
     Theirs {
@@ -93,23 +100,38 @@ impl LeaseKeeper {
             Ok(Err(error)) => return Turn::Unknown { why: error.to_string() },
             Err(_) => return Turn::Unknown { why: format!("no answer within {CALL:?}") },
         };
+        let epoch = match &found {
+            None => 0,
+            Some(lease) if !self.may_write(lease) => return Turn::Theirs { holder: holder_of(lease).to_owned() },
+            Some(lease) => match epoch_of(lease) {
+                Ok(epoch) if holder_of(lease) == self.holder => epoch,
+                Ok(epoch) => epoch + 1,
+                Err(why) => return Turn::Unknown { why },
+            },
+        };
+        match self.write(found.as_ref(), epoch).await {
+            Ok(until) => Turn::Ours { until, epoch },
+            Err(why) => Turn::Unknown { why },
+        }
+    }
+
+    /// Writes the lease as ours, by compare-and-swap on what was `found`; until when it is ours then.
+    async fn write(&self, found: Option<&Lease>, epoch: u64) -> Result<Instant, String> {
         // The lease counts from before the write is sent, so that it never seems longer to us than to others.
         let (began, boot) = (Instant::now(), (self.boot)());
-        let write = match &found {
-            None => timeout(CALL, self.leases.create(&PostParams::default(), &self.taken(None))).await,
-            Some(lease) if self.may_write(lease) => {
-                timeout(CALL, self.leases.replace(&self.name, &PostParams::default(), &self.taken(Some(lease)))).await
-            }
-            Some(lease) => return Turn::Theirs { holder: holder_of(lease).to_owned() },
+        let (params, taken) = (PostParams::default(), self.taken(found, epoch));
+        let write = match found {
+            None => timeout(CALL, self.leases.create(&params, &taken)).await,
+            Some(_) => timeout(CALL, self.leases.replace(&self.name, &params, &taken)).await,
         };
         match write {
             Ok(Ok(_)) => {
                 let end = End { running: began + self.lasts, boot: boot + self.lasts };
                 *self.lock() = State { until: Some(end), seen: None };
-                Turn::Ours { until: end.running }
+                Ok(end.running)
             }
-            Ok(Err(error)) => Turn::Unknown { why: error.to_string() },
-            Err(_) => Turn::Unknown { why: format!("no answer within {CALL:?}") },
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {CALL:?}")),
         }
     }
 
@@ -132,7 +154,7 @@ impl LeaseKeeper {
         }
     }
 
-    fn taken(&self, before: Option<&Lease>) -> Lease {
+    fn taken(&self, before: Option<&Lease>, epoch: u64) -> Lease {
         let now = MicroTime(k8s_openapi::jiff::Timestamp::now());
         let spec = before.and_then(|lease| lease.spec.clone()).unwrap_or_default();
         let same = before.is_some_and(|lease| holder_of(lease) == self.holder);
@@ -141,6 +163,7 @@ impl LeaseKeeper {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 resource_version: before.and_then(|lease| lease.metadata.resource_version.clone()),
+                annotations: Some([(EPOCH.to_owned(), epoch.to_string())].into()),
                 ..ObjectMeta::default()
             },
             spec: Some(LeaseSpec {
@@ -154,13 +177,16 @@ impl LeaseKeeper {
         }
     }
 
-    /// Leave for one write: the lease is read again, is ours, and lasts longer than `margin`.
+    /// Leave for one write of `epoch`: the lease is read again, is ours, carries that epoch, and lasts longer than `margin`.
+    /// An epoch that is new to the lease is written into it first.
     ///
     /// # Errors
     /// [`StepError::NoLease`].
-    pub async fn permit(&self, margin: Duration) -> Result<Permit, StepError> {
+    pub async fn permit(&self, margin: Duration, epoch: u64) -> Result<Permit, StepError> {
         let no = |why: String| Err(StepError::NoLease(why));
-        let Some(until) = self.lock().until else { return no("the lease is not ours".into()) };
+        if self.lock().until.is_none() {
+            return no("the lease is not ours".into());
+        }
         let found = match timeout(CALL, self.leases.get_opt(&self.name)).await {
             Ok(Ok(Some(found))) => found,
             Ok(Ok(None)) => return no(format!("lease {} is gone", self.name)),
@@ -172,6 +198,17 @@ impl LeaseKeeper {
             self.lock().until = None;
             return no(format!("lease {} is held by {holder}", self.name));
         }
+        match epoch_of(&found) {
+            Ok(known) if known == epoch => {}
+            Ok(known) if known < epoch => {
+                if let Err(why) = self.write(Some(&found), epoch).await {
+                    return no(format!("lease {} does not take epoch {epoch}: {why}", self.name));
+                }
+            }
+            Ok(known) => return no(format!("lease {} is at epoch {known}, and this order of {epoch}", self.name)),
+            Err(why) => return no(why),
+        }
+        let Some(until) = self.lock().until else { return no("the lease is not ours".into()) };
         let left =
             until.running.saturating_duration_since(Instant::now()).min(until.boot.saturating_sub((self.boot)()));
         if left <= margin {
@@ -201,6 +238,12 @@ impl LeaseKeeper {
 
 fn holder_of(lease: &Lease) -> &str {
     lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default()
+}
+
+/// The epoch that the lease carries; 0 if nobody wrote one.
+fn epoch_of(lease: &Lease) -> Result<u64, String> {
+    let Some(text) = lease.metadata.annotations.as_ref().and_then(|all| all.get(EPOCH)) else { return Ok(0) };
+    text.parse().map_err(|_| format!("the lease's annotation {EPOCH} is no number: {text:?}"))
 }
 
 /// Time since the machine started, suspended or not.

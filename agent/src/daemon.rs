@@ -340,8 +340,7 @@ impl Core {
         match command {
             Command::Journal(_) => {}
             Command::ProbeNow { pair } => self.guard.look_now(pair),
-            Command::HoldLease { pair } => self.guard.hold_lease(pair, true),
-            Command::DropLease { pair } => self.guard.hold_lease(pair, false),
+            Command::HoldLease { pair } => self.guard.hold_lease(pair),
             Command::RunStep { pair, order } => {
                 if let Some(means) = self.means.get(pair.at()) {
                     let span = self.observer.span(&order.run, order.step);

@@ -173,10 +173,10 @@ impl Guard {
         looks.for_each(|look| look.notify_one());
     }
 
-    /// Takes the pair's lease and keeps it, or lets it go.
-    pub fn hold_lease(&self, pair: PairId, wanted: bool) {
+    /// Takes the pair's lease and keeps it.
+    pub fn hold_lease(&self, pair: PairId) {
         if let Some((lease, _)) = self.leases.get(pair.at()) {
-            lease.send_replace(wanted);
+            lease.send_replace(true);
         }
     }
 

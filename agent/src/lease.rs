@@ -47,13 +47,13 @@ impl Lease {
         Lease::AtB { keeper: Arc::new(keeper), margin: pair.limits.lease_margin.0 }
     }
 
-    /// Leave for one write, from a fresh look at the lease.
+    /// Leave for one write of `epoch`, from a fresh look at the lease.
     ///
     /// # Errors
-    /// [`StepError::NoLease`] if it is not ours, about to expire, or can not be read.
-    pub async fn permit(&self) -> Result<Permit, StepError> {
+    /// [`StepError::NoLease`] if it is not ours, about to expire, of a later epoch, or can not be read.
+    pub async fn permit(&self, epoch: u64) -> Result<Permit, StepError> {
         match self {
-            Lease::AtB { keeper, margin } => keeper.permit(*margin).await,
+            Lease::AtB { keeper, margin } => keeper.permit(*margin, epoch).await,
             Lease::Directory { lasts } => Ok(Permit::until(Instant::now() + *lasts)),
         }
     }
@@ -61,7 +61,8 @@ impl Lease {
     async fn turn(&self) -> Turn {
         match self {
             Lease::AtB { keeper, .. } => keeper.turn().await,
-            Lease::Directory { lasts } => Turn::Ours { until: Instant::now() + *lasts },
+            // The journal in this very directory knows of every epoch that there was.
+            Lease::Directory { lasts } => Turn::Ours { until: Instant::now() + *lasts, epoch: 0 },
         }
     }
 }
@@ -93,11 +94,11 @@ pub async fn keep(pair: PairId, lease: Lease, lasts: Duration, mut wanted: watch
         }
         turns.tick().await;
         let event = match lease.turn().await {
-            Turn::Ours { until } => {
+            Turn::Ours { until, epoch } => {
                 let left = until.saturating_duration_since(Instant::now());
-                Event::Lease { pair, until_ms: Some((clock::now() + left).boot_ms), holder: None }
+                Event::Lease { pair, until_ms: Some((clock::now() + left).boot_ms), holder: None, epoch: Some(epoch) }
             }
-            Turn::Theirs { holder } => Event::Lease { pair, until_ms: None, holder: Some(holder) },
+            Turn::Theirs { holder } => Event::Lease { pair, until_ms: None, holder: Some(holder), epoch: None },
             // What was written before holds until its end, and the loop knows when that is.
             Turn::Unknown { why } => {
                 tracing::warn!(pair = pair.0, "the lease at B could not be renewed: {why}");

@@ -145,7 +145,7 @@ impl Gatekeeper for StepGate {
                     "the journal takes no records, so nothing is written to the world".into(),
                 ));
             }
-            self.lease.permit().await
+            self.lease.permit(self.order.epoch).await
         })
     }
 

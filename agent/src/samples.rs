@@ -204,6 +204,8 @@ pub fn every_kind() -> Vec<Record> {
         Record::RunStopping { pair: pair(), run: run_id(), why: "A lives".into() },
         Record::RunEnded { pair: pair(), run: run_id(), ending: Ending::Succeeded },
         Record::RoleChanged { pair: pair(), role: Role::Moving { run: run_id() }, epoch: 1 },
+        Record::Led { pair: pair(), epoch: 3 },
+        Record::FenceProven { pair: pair(), run: run_id(), proof: FenceProof::Witnessed { witness: "third".into() } },
         Record::Paused { pair: pair(), pause },
         Record::Resumed { pair: pair(), by: None },
         Record::Blocked { pair: pair(), until_wall_ms: 1_700_000_000_000 },

@@ -1,6 +1,6 @@
 //! Says in one line what a record means: in the log, in `history`, in a rehearsal.
 
-use understudy_core::{Answer, Ending, Record, Role, StepResult};
+use understudy_core::{Answer, Ending, FenceProof, Record, Role, StepResult};
 
 /// The record as a sentence; none for what is only bookkeeping.
 #[must_use]
@@ -58,6 +58,8 @@ pub fn sentence(record: &Record) -> Option<String> {
         Record::RunStopping { run, why, .. } => format!("run {run} stops before the promote: {why}"),
         Record::RunEnded { run, ending, .. } => format!("run {run} ended: {}", ending_words(ending)),
         Record::RoleChanged { role, epoch, .. } => format!("role {}, epoch {epoch}", role_words(role)),
+        Record::Led { epoch, .. } => format!("we lead after another did, epoch {epoch}"),
+        Record::FenceProven { proof, .. } => format!("the promote may be forced: {}", proof_words(proof)),
         Record::Paused { pause, .. } => format!("paused by {}: {}", pause.by, pause.reason),
         Record::Resumed { by, .. } => format!("resumed by {}", by.as_deref().unwrap_or("itself")),
         Record::Blocked { .. } => "recovery block in force".into(),
@@ -75,6 +77,15 @@ fn ending_words(ending: &Ending) -> String {
         Ending::Succeeded => "B is the active site".into(),
         Ending::Stopped { why } => format!("stopped before the promote: {why}"),
         Ending::Abandoned { by, reason } => format!("abandoned by {by}: {reason}"),
+    }
+}
+
+/// What allowed a forced promote, in words.
+pub fn proof_words(proof: &FenceProof) -> String {
+    match proof {
+        FenceProof::Confirmed => "the fence is confirmed".into(),
+        FenceProof::Witnessed { witness } => format!("the fence is not confirmed, and witness {witness} says Down"),
+        FenceProof::Accepted(consent) => format!("the fence is not confirmed, and {} accepts it", consent.by),
     }
 }
 

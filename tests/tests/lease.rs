@@ -38,8 +38,8 @@ async fn only_the_holder_gets_leave_to_write() {
     assert!(matches!(one.turn().await, Turn::Ours { .. }));
     assert_eq!(other.turn().await, Turn::Theirs { holder: "one".into() });
 
-    one.permit(MARGIN).await.expect("it is ours");
-    assert!(other.permit(MARGIN).await.is_err());
+    one.permit(MARGIN, 0).await.expect("it is ours");
+    assert!(other.permit(MARGIN, 0).await.is_err());
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn a_lease_is_taken_over_only_after_it_was_seen_unchanged_for_its_whole_ti
     }
 
     assert!(began.elapsed() >= LASTS, "taken over after {:?}", began.elapsed());
-    let refused = one.permit(MARGIN).await.expect_err("it is the other's now");
+    let refused = one.permit(MARGIN, 0).await.expect_err("it is the other's now");
     assert!(refused.to_string().contains("held by other"), "{refused}");
 }
 
@@ -77,7 +77,7 @@ async fn a_lease_that_can_not_be_read_gives_no_leave() {
 
     kube.kill().await;
 
-    assert!(one.permit(MARGIN).await.is_err());
+    assert!(one.permit(MARGIN, 0).await.is_err());
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn a_lease_that_ends_within_the_margin_gives_no_leave() {
     let one = keeper(&client, "one");
     assert!(matches!(one.turn().await, Turn::Ours { .. }));
 
-    assert!(one.permit(LASTS).await.is_err());
+    assert!(one.permit(LASTS, 0).await.is_err());
 }
 
 #[tokio::test]
@@ -100,5 +100,5 @@ async fn a_released_lease_is_free_at_once() {
     one.release().await;
 
     assert!(matches!(other.turn().await, Turn::Ours { .. }));
-    assert!(one.permit(MARGIN).await.is_err());
+    assert!(one.permit(MARGIN, 0).await.is_err());
 }

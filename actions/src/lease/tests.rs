@@ -14,8 +14,8 @@ async fn a_free_lease_is_taken_and_renewed_on_what_was_read() {
     let site = Site::new();
     let keeper = site.keeper("one");
 
-    assert_eq!(keeper.turn().await, Turn::Ours { until: Instant::now() + LASTS });
-    assert_eq!(keeper.turn().await, Turn::Ours { until: Instant::now() + LASTS });
+    assert_eq!(keeper.turn().await, Turn::Ours { until: Instant::now() + LASTS, epoch: 0 });
+    assert_eq!(keeper.turn().await, Turn::Ours { until: Instant::now() + LASTS, epoch: 0 });
 
     let writes = site.asked.writes();
     assert_eq!(writes.iter().map(|write| write.method.as_str()).collect::<Vec<_>>(), ["POST", "PUT"]);
@@ -54,7 +54,7 @@ async fn a_silent_holders_lease_is_taken_after_it_was_seen_unchanged_for_its_who
     assert!(matches!(two.turn().await, Turn::Ours { .. }));
 
     assert_eq!(site.lease()["spec"]["leaseTransitions"], 1);
-    assert!(matches!(one.permit(MARGIN).await, Err(StepError::NoLease(why)) if why.contains("is held by two")));
+    assert!(matches!(one.permit(MARGIN, 0).await, Err(StepError::NoLease(why)) if why.contains("is held by two")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,7 +67,7 @@ async fn of_two_that_take_it_at_once_one_loses() {
     let turn = two.turn().await;
 
     assert!(matches!(turn, Turn::Unknown { .. }), "{turn:?}");
-    two.permit(Duration::ZERO).await.unwrap_err();
+    two.permit(Duration::ZERO, 0).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,18 +76,18 @@ async fn a_permit_needs_a_lease_that_is_ours_readable_and_long_enough() {
     let keeper = site.keeper("one");
     let refused = |result: Result<Permit, StepError>| result.unwrap_err().to_string();
 
-    assert!(refused(keeper.permit(MARGIN).await).contains("the lease is not ours"));
+    assert!(refused(keeper.permit(MARGIN, 0).await).contains("the lease is not ours"));
     keeper.turn().await;
-    let permit = keeper.permit(MARGIN).await.unwrap();
+    let permit = keeper.permit(MARGIN, 0).await.unwrap();
     assert!(permit.remaining() <= LASTS && permit.remaining() > LASTS - Duration::from_secs(1));
     tokio::time::advance(LASTS - MARGIN).await;
-    assert!(refused(keeper.permit(MARGIN).await).contains("ends too soon"));
+    assert!(refused(keeper.permit(MARGIN, 0).await).contains("ends too soon"));
     keeper.turn().await;
     site.silence(true);
-    assert!(refused(keeper.permit(MARGIN).await).contains("can not be read: no answer within 4s"));
+    assert!(refused(keeper.permit(MARGIN, 0).await).contains("can not be read: no answer within 4s"));
     site.silence(false);
     site.put(Value::Null);
-    assert!(refused(keeper.permit(MARGIN).await).contains("is gone"));
+    assert!(refused(keeper.permit(MARGIN, 0).await).contains("is gone"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +101,7 @@ async fn a_lost_answer_to_a_renewal_shortens_nothing_and_prolongs_nothing() {
     assert!(matches!(keeper.turn().await, Turn::Unknown { .. }));
     site.silence(false);
 
-    let left = keeper.permit(MARGIN).await.unwrap().remaining();
+    let left = keeper.permit(MARGIN, 0).await.unwrap().remaining();
     // 5 s before and 4 s of patience are gone of the 30 s.
     assert!(left <= Duration::from_secs(21) && left > Duration::from_secs(20), "{left:?}");
 }
@@ -112,14 +112,64 @@ async fn a_machine_that_was_suspended_does_not_write_on_an_old_lease() {
     let site = Site::new();
     let keeper = LeaseKeeper { boot: || Duration::from_secs(BOOT.load(Ordering::SeqCst)), ..site.keeper("one") };
     keeper.turn().await;
-    keeper.permit(MARGIN).await.unwrap();
+    keeper.permit(MARGIN, 0).await.unwrap();
 
     // No timer of ours saw these seconds, and nobody took the lease meanwhile.
     BOOT.store(40, Ordering::SeqCst);
 
-    assert!(keeper.permit(MARGIN).await.unwrap_err().to_string().contains("ends too soon"));
+    assert!(keeper.permit(MARGIN, 0).await.unwrap_err().to_string().contains("ends too soon"));
     keeper.turn().await;
-    keeper.permit(MARGIN).await.unwrap();
+    keeper.permit(MARGIN, 0).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_leads_after_another_has_an_epoch_of_his_own() {
+    let site = Site::new();
+    let (one, two) = (site.keeper("one"), site.keeper("two"));
+    one.turn().await;
+    one.permit(MARGIN, 7).await.unwrap();
+    assert_eq!(site.lease()["metadata"]["annotations"]["understudy/epoch"], "7");
+    assert!(matches!(one.turn().await, Turn::Ours { epoch: 7, .. }));
+
+    one.release().await;
+
+    assert!(matches!(two.turn().await, Turn::Ours { epoch: 8, .. }));
+    two.permit(MARGIN, 8).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_of_an_epoch_that_is_over_gets_no_leave() {
+    let site = Site::new();
+    let keeper = site.keeper("one");
+    keeper.turn().await;
+    keeper.permit(MARGIN, 7).await.unwrap();
+
+    let refused = keeper.permit(MARGIN, 6).await.unwrap_err().to_string();
+
+    assert!(refused.contains("is at epoch 7, and this order of 6"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_written_at_an_epoch_that_the_lease_does_not_carry() {
+    let site = Site::new();
+    let keeper = site.keeper("one");
+    keeper.turn().await;
+    site.overtake(json!({ "metadata": { "name": "understudy-x" }, "spec": { "holderIdentity": "two" } }));
+
+    let refused = keeper.permit(MARGIN, 7).await.unwrap_err().to_string();
+
+    assert!(refused.contains("does not take epoch 7"), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_epoch_that_is_no_number_is_neither_taken_nor_written_over() {
+    let site = Site::new();
+    let keeper = site.keeper("one");
+    let metadata = json!({ "resourceVersion": "1", "annotations": { "understudy/epoch": "seven" } });
+    site.put(json!({ "metadata": metadata, "spec": { "holderIdentity": "" } }));
+
+    assert!(matches!(keeper.turn().await, Turn::Unknown { why } if why.contains("is no number")));
+    assert!(site.asked.writes().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +181,7 @@ async fn a_released_lease_is_free_at_once() {
     one.release().await;
 
     assert!(matches!(two.turn().await, Turn::Ours { .. }));
-    one.permit(Duration::ZERO).await.unwrap_err();
+    one.permit(Duration::ZERO, 0).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
@@ -144,7 +194,7 @@ async fn whoever_does_not_hold_it_releases_nothing() {
     two.release().await;
 
     assert_eq!(site.asked.writes().len(), writes);
-    one.permit(MARGIN).await.unwrap();
+    one.permit(MARGIN, 0).await.unwrap();
 }
 
 /// One Lease, with a server's compare-and-swap.

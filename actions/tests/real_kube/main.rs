@@ -224,8 +224,8 @@ async fn a_lease_has_one_holder_at_a_time() {
     assert!(matches!(one.turn().await, Turn::Ours { .. }));
     let began = Instant::now();
     assert_eq!(two.turn().await, Turn::Theirs { holder: "one".into() });
-    one.permit(Duration::from_millis(100)).await.unwrap();
-    two.permit(Duration::ZERO).await.unwrap_err();
+    one.permit(Duration::from_millis(100), 0).await.unwrap();
+    two.permit(Duration::ZERO, 0).await.unwrap_err();
 
     // One is silent now; two has to see its lease unchanged for the whole of its time.
     while !matches!(two.turn().await, Turn::Ours { .. }) {
@@ -234,7 +234,7 @@ async fn a_lease_has_one_holder_at_a_time() {
     }
     println!("measured: a silent holder's lease of {lasts:?} taken over after {:.1?}", began.elapsed());
     assert!(began.elapsed() >= lasts);
-    one.permit(Duration::ZERO).await.unwrap_err();
+    one.permit(Duration::ZERO, 0).await.unwrap_err();
     assert_eq!(one.turn().await, Turn::Theirs { holder: "two".into() });
     two.release().await;
     assert!(matches!(one.turn().await, Turn::Ours { .. }));

@@ -8,23 +8,12 @@ use crate::gate::{Gate, GateState};
 use crate::names::{RunId, Ticket};
 use crate::pair::{PairState, Scene};
 use crate::plan::{
-    Authority, Consent, Ending, Failure, FenceOutcome, Finding, Phase, Run, Step, StepOrder, StepResult, StepStatus,
+    Authority, Ending, Failure, FenceOutcome, FenceProof, Finding, Phase, Run, Step, StepOrder, StepResult, StepStatus,
 };
 use crate::reading::{Domain, Reading, Site};
 use crate::record::{Question, Record, Role};
 use crate::time::millis;
 use crate::watch::{Fresh, fresh_quorum};
-
-/// Why a forced promote may follow the fence (S6). There is no other way to get one than from what was journaled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Fenced {
-    /// A itself showed that nothing of it can write.
-    Confirmed,
-    /// A did not answer, and a witness outside the standby says that it is down.
-    Witnessed,
-    /// A human accepted it by name.
-    Accepted(Consent),
-}
 
 /// What may be made of the readings so far.
 enum Rechecked {
@@ -97,15 +86,15 @@ impl PairState {
     }
 
     /// The proof that the promote needs (S6).
-    fn fenced(&self, scene: &Scene<'_>, run: &Run) -> Option<Fenced> {
-        match run.fence.as_ref()? {
-            FenceOutcome::Confirmed { .. } => Some(Fenced::Confirmed),
-            // A forced run exists because A's API lives: then that API must confirm, and nobody's word replaces it.
-            FenceOutcome::Unconfirmed { .. } if run.authority.is_forced() && self.api_lives(scene) => None,
-            FenceOutcome::Unconfirmed { .. } if self.signs.third_site_down(scene.rules, 0, scene.now()).is_some() => {
-                Some(Fenced::Witnessed)
-            }
-            FenceOutcome::Unconfirmed { .. } => run.unfenced.clone().map(Fenced::Accepted),
+    fn fenced(&self, scene: &Scene<'_>, run: &Run) -> Option<FenceProof> {
+        let FenceOutcome::Unconfirmed { .. } = run.fence.as_ref()? else { return Some(FenceProof::Confirmed) };
+        // A forced run exists because A's API lives: then that API must confirm, and nobody's word replaces it.
+        if run.authority.is_forced() && self.api_lives(scene) {
+            return None;
+        }
+        match self.signs.third_site_down(scene.rules, 0, scene.now()) {
+            Some(witness) => Some(FenceProof::Witnessed { witness: witness.to_owned() }),
+            None => run.unfenced.clone().map(FenceProof::Accepted),
         }
     }
 
@@ -134,6 +123,11 @@ impl PairState {
         });
         let attempt = before + 1;
         let pair = scene.rules.name.clone();
+        if step == Step::Promote
+            && let Some(proof) = self.fenced(scene, run)
+        {
+            self.journal(scene, Record::FenceProven { pair: pair.clone(), run: id.clone(), proof });
+        }
         self.journal(scene, Record::Intent { pair, run: id, step, attempt, key });
         if step.is_recheck() {
             scene.out.push(Command::ProbeNow { pair: scene.id });

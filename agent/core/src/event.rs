@@ -77,6 +77,8 @@ pub enum Event {
         until_ms: Option<u64>,
         /// Who holds it, if not we.
         holder: Option<String>,
+        /// The epoch that the lease itself carries while it is ours: higher than ours if another has held it meanwhile.
+        epoch: Option<u64>,
     },
     /// A step asks to remember something before it goes on.
     StepNoted {
@@ -216,11 +218,6 @@ pub enum Command {
     },
     /// Take the pair's lease at B and keep it.
     HoldLease {
-        /// The pair.
-        pair: PairId,
-    },
-    /// Let the lease go.
-    DropLease {
         /// The pair.
         pair: PairId,
     },

@@ -154,7 +154,10 @@ impl PairState {
                 }
             }
             Event::Readiness { missing, .. } => self.missing = Some(missing),
-            Event::Lease { until_ms, holder, .. } => (self.lease_until_ms, self.lease_holder) = (until_ms, holder),
+            Event::Lease { until_ms, holder, epoch, .. } => {
+                (self.lease_until_ms, self.lease_holder) = (until_ms, holder);
+                self.follow_epoch(scene, epoch);
+            }
             Event::StepNoted { run, step, key, value, ticket, .. } => self.note(scene, &run, step, key, value, ticket),
             Event::StepEnded { run, step, attempt, result, .. } => self.step_ended(scene, &run, step, attempt, result),
             Event::Ordered { by, order, ticket, .. } => {
@@ -166,6 +169,14 @@ impl PairState {
         }
         self.evaluate(scene);
         self.act(scene);
+    }
+
+    /// Another has led this pair since our last write: what we write from here on has an epoch of its own (S1).
+    fn follow_epoch(&mut self, scene: &mut Scene<'_>, epoch: Option<u64>) {
+        if let Some(epoch) = epoch.filter(|epoch| *epoch > self.durable.epoch) {
+            let pair = scene.rules.name.clone();
+            self.journal(scene, Record::Led { pair, epoch });
+        }
     }
 
     /// Time went by.

@@ -255,6 +255,21 @@ pub enum FenceOutcome {
     },
 }
 
+/// Why a forced promote may follow the fence (S6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FenceProof {
+    /// A itself showed that nothing of it can write.
+    Confirmed,
+    /// A did not answer, and a witness outside the standby says that it is down.
+    Witnessed {
+        /// Its name.
+        witness: String,
+    },
+    /// A human accepted it by name.
+    Accepted(Consent),
+}
+
 /// Why a failed try failed, as far as the next move depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

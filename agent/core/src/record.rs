@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::gate::GateState;
 use crate::mirror::{ImagePoint, LossBound, SourceTimes, loss_bound};
 use crate::names::{ImageName, PairName, RequestId, RunId};
-use crate::plan::{Consent, Ending, FenceOutcome, Finding, Phase, Run, Step, StepResult, StepStatus};
+use crate::plan::{Consent, Ending, FenceOutcome, FenceProof, Finding, Phase, Run, Step, StepResult, StepStatus};
 use crate::reading::{Reading, Reason};
 use crate::time::Now;
 use crate::verdict::Verdict;
@@ -378,6 +378,22 @@ pub enum Record {
         /// The epoch from here on.
         epoch: u64,
     },
+    /// We lead the pair after another did: the lease that we took carries a higher epoch than ours (S1).
+    Led {
+        /// The pair.
+        pair: PairName,
+        /// The epoch from here on, of an open run too.
+        epoch: u64,
+    },
+    /// What allows the promote that follows to be forced (S6).
+    FenceProven {
+        /// The pair.
+        pair: PairName,
+        /// The run.
+        run: RunId,
+        /// What.
+        proof: FenceProof,
+    },
     /// No new intent from here on.
     Paused {
         /// The pair.
@@ -475,6 +491,8 @@ impl Record {
             | Record::Retried { pair, .. }
             | Record::Skipped { pair, .. }
             | Record::UnfencedAccepted { pair, .. }
+            | Record::Led { pair, .. }
+            | Record::FenceProven { pair, .. }
             | Record::RunStopping { pair, .. }
             | Record::RunEnded { pair, .. }
             | Record::RoleChanged { pair, .. }
@@ -495,7 +513,7 @@ impl Record {
 pub struct DurablePair {
     /// Which place is active.
     pub role: Role,
-    /// Raised on every change of role and with every run.
+    /// Raised on every change of role, with every run, and when we lead after another did.
     pub epoch: u64,
     /// The run under way, or the last one.
     pub run: Option<Run>,
@@ -556,6 +574,12 @@ impl DurablePair {
                 self.role = role.clone();
                 self.epoch = *epoch;
                 self.return_told = false;
+            }
+            Record::Led { epoch, .. } => {
+                self.epoch = *epoch;
+                if let Some(run) = self.run.as_mut().filter(|run| !run.has_ended()) {
+                    run.epoch = *epoch;
+                }
             }
             Record::Paused { pause, .. } => self.pause = Some(pause.clone()),
             Record::Resumed { .. } => self.pause = None,

@@ -371,7 +371,7 @@ fn a_standby_that_is_not_ready_is_told_and_nothing_is_asked() {
 fn without_the_lease_nothing_starts() {
     let mut world = World::healthy(policy());
     world.lease = false;
-    world.event(Event::Lease { pair: PAIR, until_ms: None, holder: Some("the other one".into()) });
+    world.event(Event::Lease { pair: PAIR, until_ms: None, holder: Some("the other one".into()), epoch: None });
     world.sees = DEAD;
 
     world.run(60);

@@ -227,6 +227,7 @@ fn force_goes_on_when_a_living_a_confirms_the_fence() {
     world.play_until(None);
 
     assert_eq!(ending(&world), Some(Ending::Succeeded));
+    assert_eq!(proof(&world), Some(FenceProof::Confirmed));
 }
 
 #[test]
@@ -487,6 +488,59 @@ fn every_write_of_a_run_carries_its_epoch_and_each_change_of_role_raises_it() {
 }
 
 #[test]
+fn a_lease_that_another_has_led_meanwhile_gives_what_is_written_from_here_on_an_epoch_of_its_own() {
+    let mut world = World::failing_over(policy());
+    let before = world.run_state().epoch;
+
+    let until_ms = Some(world.now.boot_ms + 30_000);
+    world.event(Event::Lease { pair: PAIR, until_ms, holder: None, epoch: Some(before + 4) });
+    world.sent.clear();
+    world.play_until(None);
+
+    assert!(world.orders().iter().all(|o| o.epoch == before + 4), "of those that are sent from here on");
+    let led = |r: &Record| matches!(r, Record::Led { epoch, .. } if *epoch == before + 4);
+    assert_eq!(world.journal.iter().filter(|(_, r)| led(r)).count(), 1);
+    assert!(world.durable().epoch > before + 4);
+}
+
+#[test]
+fn a_lease_of_an_epoch_that_we_know_changes_nothing() {
+    let mut world = World::failing_over(policy());
+    let before = world.durable().clone();
+
+    let until_ms = Some(world.now.boot_ms + 30_000);
+    world.event(Event::Lease { pair: PAIR, until_ms, holder: None, epoch: Some(before.epoch) });
+
+    assert_eq!(*world.durable(), before);
+}
+
+/// What the journal says right before the promote's intent.
+fn proof(world: &World) -> Option<FenceProof> {
+    let promote = |(_, r): &(Now, Record)| matches!(r, Record::Intent { step: Step::Promote, .. });
+    let at = world.journal.iter().position(promote).expect("it was begun");
+    match &world.journal[at - 1].1 {
+        Record::FenceProven { proof, .. } => Some(proof.clone()),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_allows_the_forced_promote_is_journaled_right_before_it() {
+    let mut accepted = World::failing_over(policy());
+    accepted.play_until(None);
+    let mut auto = policy();
+    auto.pairs[0].mode = Mode::Auto;
+    let mut witnessed = World::healthy(auto);
+    (witnessed.sees, witnessed.witness) = (DEAD, Says::Down);
+    witnessed.run(30);
+    witnessed.play_until(None);
+
+    let Some(FenceProof::Accepted(consent)) = proof(&accepted) else { panic!("{:?}", proof(&accepted)) };
+    assert!(!consent.by.is_empty());
+    assert_eq!(proof(&witnessed), Some(FenceProof::Witnessed { witness: "third".into() }));
+}
+
+#[test]
 fn an_old_primary_that_returns_is_told_once_and_nothing_is_written() {
     let mut world = World::failing_over(policy());
     world.play_until(None);
@@ -575,7 +629,7 @@ fn a_promote_that_was_held_up_after_its_recheck_is_rechecked_first() {
 
     world.now = world.now + secs(60);
     world.restart();
-    world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None });
+    world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None, epoch: None });
     assert_eq!(world.status(Step::Promote), StepStatus::Pending, "on readings of a minute ago");
 
     world.run(10);

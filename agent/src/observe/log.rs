@@ -5,6 +5,8 @@
 use tracing::{debug, error, info, warn};
 use understudy_core::{Answer, Ending, Record, Role, StepResult, Verdict};
 
+use crate::tell::proof_words;
+
 /// Writes the line of `record`.
 #[allow(clippy::too_many_lines, reason = "one arm for each kind of record, each one statement")]
 pub fn line(record: &Record) {
@@ -61,6 +63,10 @@ pub fn line(record: &Record) {
         Record::RunStopping { run, why, .. } => error!(pair, %run, cause = why, "run stops before the promote"),
         Record::RunEnded { run, ending, .. } => ended(pair, run.as_str(), ending),
         Record::RoleChanged { role, epoch, .. } => warn!(pair, to = role_name(role), epoch, "role changed"),
+        Record::Led { epoch, .. } => warn!(pair, epoch, "we lead after another did"),
+        Record::FenceProven { run, proof, .. } => {
+            warn!(pair, %run, cause = proof_words(proof), "the promote may be forced")
+        }
         Record::Paused { pause, .. } => info!(pair, by = pause.by, cause = pause.reason, "paused"),
         Record::Resumed { by, .. } => info!(pair, by = by.as_deref().unwrap_or("its end came"), "resumed"),
         Record::Blocked { until_wall_ms, .. } => info!(pair, until_wall_ms, "automatic failover is blocked"),

@@ -83,7 +83,7 @@ fn second(world: &mut World, sees: Sees) -> Vec<(Now, Event)> {
     let domains = vec![(Domain::Service, sees.web), (Domain::ControlPlane, sees.api)];
     events.extend(
         [
-            Event::Lease { pair: PAIR, until_ms: Some(started_ms + 30_000), holder: None },
+            Event::Lease { pair: PAIR, until_ms: Some(started_ms + 30_000), holder: None, epoch: None },
             Event::Readiness { pair: PAIR, missing: vec![] },
             Event::SelfRead { check: 0, observation: seen(Reading::Up) },
             read(0, sees.web),

@@ -204,7 +204,12 @@ impl World {
     /// Every probe, self-check and witness once, now.
     pub fn read(&mut self) {
         if self.lease {
-            self.event(Event::Lease { pair: PAIR, until_ms: Some(self.now.boot_ms + 30_000), holder: None });
+            self.event(Event::Lease {
+                pair: PAIR,
+                until_ms: Some(self.now.boot_ms + 30_000),
+                holder: None,
+                epoch: None,
+            });
         }
         self.event(Event::Readiness { pair: PAIR, missing: self.missing.clone() });
         self.event(Event::SelfRead { check: 0, observation: self.observe(self.fit) });
