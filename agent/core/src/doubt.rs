@@ -27,6 +27,8 @@ pub struct Fitness {
     reason: Option<Doubt>,
     until_ms: u64,
     since: Option<Now>,
+    /// Something told against us; not only that a self-check was not read yet since we started.
+    observed: bool,
     paged: bool,
 }
 
@@ -40,6 +42,7 @@ impl Fitness {
             reason: None,
             until_ms: 0,
             since: None,
+            observed: false,
             paged: false,
         }
     }
@@ -48,6 +51,12 @@ impl Fitness {
     #[must_use]
     pub fn doubt(&self) -> Option<Doubt> {
         self.reason
+    }
+
+    /// Whether something told against us. Right after a start we doubt ourselves too, until each self-check was read.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.reason.is_some() && self.observed
     }
 
     /// Compares the clocks with those of the event before.
@@ -89,7 +98,7 @@ impl Fitness {
             }
             (false, Some(_)) => {
                 self.since = None;
-                self.paged = false;
+                (self.paged, self.observed) = (false, false);
                 self.reason = None;
                 out.push(Command::Journal(Record::Doubt { why: None }));
             }
@@ -99,7 +108,7 @@ impl Fitness {
                 out.push(Command::Notify { pair: None, notice: Notice::Page { kind: PageKind::Blind, message } });
             }
             (true, Some(_)) => {}
-            (false, None) => self.reason = None,
+            (false, None) => (self.reason, self.observed) = (None, false),
         }
     }
 
@@ -137,6 +146,10 @@ impl Fitness {
     }
 
     fn raise(&mut self, doubt: Doubt, policy: &Policy, now: Now) {
+        self.observed |= match doubt {
+            Doubt::Stall | Doubt::ClockJump => true,
+            Doubt::SelfCheck(n) => self.signals[n].last_started_ms.is_some(),
+        };
         // Self-checks that grew stale in a stall are its consequence: the cause is what is told.
         let is_consequence =
             matches!(doubt, Doubt::SelfCheck(_)) && self.reason.is_some() && now.boot_ms < self.until_ms;

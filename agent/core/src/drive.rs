@@ -217,8 +217,10 @@ impl PairState {
         {
             return Rechecked::Stop(format!("{what} saw A alive"));
         }
+        // At the point of no return blindness stops the run at once (S2); a daemon that was just started is given time to look.
+        let point_of_no_return = step == Step::PromoteRecheck && scene.fitness.is_observed();
         if let Some(doubt) = scene.doubt()
-            && self.waited_too_long(scene, asked_ms)
+            && (point_of_no_return || self.waited_too_long(scene, asked_ms))
         {
             return Rechecked::Stop(format!("we doubt ourselves: {doubt}"));
         }

@@ -60,13 +60,42 @@ fn life_between_fence_and_promote_stops_the_run_and_brings_the_mirror_back() {
 #[test]
 fn blindness_at_the_point_of_no_return_stops_the_run() {
     let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Quiesce));
+    world.play_until(Some(Step::Bound));
 
     world.fit = DOWN;
-    world.second();
-    world.play_until(None);
+    world.done(Step::Bound);
+    world.event(Event::SelfRead { check: 0, observation: world.observe(DOWN) });
 
+    assert!(matches!(world.run_state().phase, Phase::BringingBack { .. }), "at once");
+    world.play_until(None);
     assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+}
+
+#[test]
+fn a_daemon_that_was_started_at_the_point_of_no_return_is_given_time_to_look() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Bound));
+    world.done(Step::Bound);
+    world.event(Event::Tick);
+
+    world.restart();
+    world.event(Event::Tick);
+
+    assert!(is_running(&world, Step::PromoteRecheck));
+    world.play_until(None);
+    assert_eq!(ending(&world), Some(Ending::Succeeded));
+}
+
+#[test]
+fn a_stall_at_the_point_of_no_return_stops_the_run() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Bound));
+    world.done(Step::Bound);
+
+    world.now = world.now + secs(5);
+    world.event(Event::Tick);
+
+    assert!(matches!(world.run_state().phase, Phase::BringingBack { .. }));
 }
 
 #[test]

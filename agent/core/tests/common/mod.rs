@@ -188,7 +188,7 @@ impl World {
         }
     }
 
-    fn observe(&self, reading: Reading) -> Observation {
+    pub fn observe(&self, reading: Reading) -> Observation {
         Observation { reading, started_ms: self.now.boot_ms, latency_ms: 1, detail: None }
     }
 
