@@ -81,7 +81,7 @@ fn a_daemon_that_was_started_at_the_point_of_no_return_is_given_time_to_look() {
     world.restart();
     world.event(Event::Tick);
 
-    assert!(is_running(&world, Step::PromoteRecheck));
+    assert_eq!(world.run_state().phase, Phase::Forward);
     world.play_until(None);
     assert_eq!(ending(&world), Some(Ending::Succeeded));
 }
