@@ -377,8 +377,8 @@ impl PairState {
             recheck_since_ms: None,
         };
         self.journal(scene, Record::Gates { pair: pair.clone(), at: Step::Recheck, gates });
-        self.journal(scene, Record::RunStarted { pair: pair.clone(), run: Box::new(run) });
-        self.journal(scene, Record::RoleChanged { pair, role: Role::Moving { run: id.clone() }, epoch });
+        self.journal(scene, Record::RunStarted { pair, run: Box::new(run) });
+        self.tell_role(scene);
         self.block(scene);
         scene.notify(Notice::RunStarted { run: id, accepted });
         scene.out.push(Command::HoldLease { pair: scene.id });

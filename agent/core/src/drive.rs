@@ -11,7 +11,7 @@ use crate::plan::{
     Authority, Ending, Failure, FenceOutcome, FenceProof, Finding, Phase, Run, Step, StepOrder, StepResult, StepStatus,
 };
 use crate::reading::{Domain, Reading, Site};
-use crate::record::{Question, Record, Role};
+use crate::record::{Question, Record};
 use crate::time::millis;
 use crate::watch::{Fresh, fresh_quorum};
 
@@ -433,11 +433,10 @@ impl PairState {
             return;
         }
         let (pair, id) = (scene.rules.name.clone(), run.id.clone());
-        self.journal(scene, Record::RunEnded { pair, run: id.clone(), ending: Ending::Stopped { why: why.clone() } });
-        self.tell_role(scene, Role::AtA);
+        self.journal(scene, Record::RunEnded { pair, run: id, ending: Ending::Stopped { why } });
+        self.tell_role(scene);
         // The episode is over for the human too: a new hold-down asks anew.
         self.hold = None;
-        scene.notify(Notice::RunEnded { run: id, how: format!("stopped before the promote: {why}"), succeeded: false });
     }
 
     fn may_bring_back(&self, scene: &Scene<'_>) -> bool {
@@ -454,16 +453,26 @@ impl PairState {
     fn finish(&mut self, scene: &mut Scene<'_>) {
         let Some(run) = self.durable.open_run() else { return };
         let (pair, id) = (scene.rules.name.clone(), run.id.clone());
-        self.journal(scene, Record::RunEnded { pair, run: id.clone(), ending: Ending::Succeeded });
-        self.tell_role(scene, Role::AtB);
-        scene.notify(Notice::RunEnded { run: id, how: "B is the active site".into(), succeeded: true });
+        self.journal(scene, Record::RunEnded { pair, run: id, ending: Ending::Succeeded });
+        self.tell_role(scene);
     }
 
-    fn tell_role(&mut self, scene: &mut Scene<'_>, role: Role) {
-        // The end of the run has changed role and epoch already; this says so.
-        let (pair, epoch) = (scene.rules.name.clone(), self.durable.epoch);
+    /// Says what a run has made of the role, and how it ended. Its own records have changed both already.
+    pub(crate) fn tell_role(&mut self, scene: &mut Scene<'_>) {
+        let (pair, role, epoch) = (scene.rules.name.clone(), self.durable.role.clone(), self.durable.epoch);
         self.journal(scene, Record::RoleChanged { pair, role, epoch });
+        let ended = self.durable.run.as_ref().and_then(|run| match &run.phase {
+            Phase::Ended { ending, .. } => Some((run.id.clone(), ending.clone())),
+            Phase::Forward | Phase::BringingBack { .. } => None,
+        });
+        let Some((run, ending)) = ended else { return };
         self.paged.clear();
+        let (how, succeeded) = match ending {
+            Ending::Succeeded => ("B is the active site".to_owned(), true),
+            Ending::Stopped { why } => (format!("stopped before the promote: {why}"), false),
+            Ending::Abandoned { by, reason } => (format!("abandoned by {by}: {reason}"), false),
+        };
+        scene.notify(Notice::RunEnded { run, how, succeeded });
     }
 
     /// A promote that was held up after its recheck, by a pause, a lost lease or a restart, is rechecked first.

@@ -127,6 +127,9 @@ impl PairState {
         if self.writes_at_all(scene.rules) {
             scene.out.push(Command::HoldLease { pair: scene.id });
         }
+        if self.durable.role_untold {
+            self.tell_role(scene);
+        }
         if self.durable.open_run().is_some() && self.durable.blocked_until_wall_ms.is_none() {
             // The crash came between the run and its block.
             self.block(scene);

@@ -533,6 +533,8 @@ pub struct DurablePair {
     pub seen_alive: bool,
     /// When automatic failovers were decided, in milliseconds since the Unix epoch.
     pub automatic_wall_ms: Vec<i64>,
+    /// A run has changed the role and the record that says so is missing: a crash came between the two.
+    pub role_untold: bool,
     /// The last OldPrimaryReturned that was told, so that it is told once.
     pub return_told: bool,
 }
@@ -558,6 +560,7 @@ impl DurablePair {
                 // The run alone makes the pair Moving: a crash before the next record must not leave it half begun.
                 self.role = Role::Moving { run: run.id.clone() };
                 self.epoch = run.epoch;
+                self.role_untold = true;
                 self.run = Some((**run).clone());
             }
             Record::RunEnded { ending, .. } => {
@@ -567,13 +570,14 @@ impl DurablePair {
                     Ending::Stopped { .. } => self.role = Role::AtA,
                     Ending::Abandoned { .. } => {}
                 }
+                self.role_untold = !matches!(ending, Ending::Abandoned { .. });
                 self.return_told = false;
                 self.apply_to_run(record, at);
             }
             Record::RoleChanged { role, epoch, .. } => {
                 self.role = role.clone();
                 self.epoch = *epoch;
-                self.return_told = false;
+                (self.role_untold, self.return_told) = (false, false);
             }
             Record::Led { epoch, .. } => {
                 self.epoch = *epoch;

@@ -467,6 +467,24 @@ fn a_run_killed_after_any_record_goes_on_and_reaches_the_same_end() {
 }
 
 #[test]
+fn a_crash_between_the_end_of_a_run_and_the_word_about_it_loses_no_word() {
+    let mut whole = World::failing_over(policy());
+    whole.play_until(None);
+    let told = |r: &Record| matches!(r, Record::RoleChanged { .. });
+    let changes = whole.journal.iter().enumerate().filter(|(_, (_, r))| told(r)).map(|(at, _)| at);
+
+    for at in changes {
+        let mut world = World::new(policy());
+        (world.sees, world.now) = (DEAD, whole.now);
+        world.journal = whole.journal[..at].to_vec();
+        world.restart();
+
+        let expected = &whole.journal[at].1;
+        assert!(world.journal[at..].iter().any(|(_, r)| r == expected), "{expected:?} is not told");
+    }
+}
+
+#[test]
 fn what_was_under_way_is_told_to_read_the_world_after_a_restart() {
     let mut world = World::failing_over(policy());
     world.play_until(Some(Step::Promote));

@@ -18,7 +18,7 @@ use crate::rehearse::table::Table;
 use crate::standin::effects::Kind;
 
 /// Runs side by side: enough to keep two cores busy, few enough that nobody is starved into doubting himself.
-const SIDE_BY_SIDE: usize = 5;
+const SIDE_BY_SIDE: usize = 8;
 /// A run that was killed once must be over by then.
 const LIMIT: Duration = Duration::from_secs(90);
 /// Effects that two runs must have in common. Objects at B are applied until they are as wanted, so that their count may
