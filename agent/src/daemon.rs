@@ -408,7 +408,11 @@ fn has_effect(command: &Command) -> bool {
 fn must_last(record: &Record) -> bool {
     !matches!(
         record,
-        Record::Signal { .. } | Record::SelfCheck { .. } | Record::SourceTime { .. } | Record::ClockError { .. }
+        Record::Signal { .. }
+            | Record::SelfCheck { .. }
+            | Record::Witness { .. }
+            | Record::SourceTime { .. }
+            | Record::ClockError { .. }
     )
 }
 

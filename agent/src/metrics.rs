@@ -225,7 +225,7 @@ mod tests {
             "understudy_probe_latency_seconds_bucket{le=\"0.02\",pair=\"nexus\",probe=\"web\"} 1",
             "understudy_probe_readings_total{pair=\"nexus\",probe=\"web\",reading=\"down\"} 1",
             "understudy_probe_late_total{pair=\"nexus\",probe=\"web\"} 1",
-            "understudy_journal_records_total 39",
+            "understudy_journal_records_total 43",
             "understudy_journal_flush_seconds_bucket{le=\"0.0005\"} 1",
             "understudy_notices_total{result=\"failed\"} 1",
             "understudy_requests_total{pair=\"nexus\",result=\"approved\"} 1",

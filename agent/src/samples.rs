@@ -133,7 +133,8 @@ pub fn run_started() -> Record {
 }
 
 pub fn intent(step: Step, attempt: u32) -> Record {
-    Record::Intent { pair: pair(), run: run_id(), step, attempt, key: format!("nexus-1/{step}") }
+    let key = format!("nexus-1/{step}");
+    Record::Intent { pair: pair(), run: run_id(), step, attempt, key, epoch: 1, lease_until_ms: Some(900_000) }
 }
 
 pub fn done(step: Step, attempt: u32, finding: Finding) -> Record {
@@ -144,6 +145,11 @@ pub fn done(step: Step, attempt: u32, finding: Finding) -> Record {
 pub fn failed(step: Step, attempt: u32, again_ms: Option<u64>) -> Record {
     let result = StepResult::Failed { failure: Failure::Transient, message: format!("{step} was refused") };
     Record::Outcome { pair: pair(), run: run_id(), step, attempt, result, again_ms }
+}
+
+fn looked(at_ms: u64) -> Finding {
+    let reading = Reading::Down(Reason::Refused);
+    Finding::Rechecked(vec![Look { probe: "web".into(), reading, started_ms: Some(at_ms) }])
 }
 
 pub fn mirror_facts() -> MirrorFacts {
@@ -214,6 +220,10 @@ pub fn every_kind() -> Vec<Record> {
         Record::ClockError { pair: pair(), error_ms: 20 },
         Record::SeenAlive { pair: pair() },
         Record::OldPrimaryReturned { pair: pair(), seen: "web is Up".into() },
+        Record::Ruled { policy: Box::new(policy()) },
+        Record::Witness { pair: pair(), witness: "third".into(), says: WitnessSays::Down },
+        Record::Life { pair: pair(), what: "probe web".into() },
+        Record::Paged { pair: Some(pair()), kind: PageKind::Stuck },
         Record::Recording { segment: "recording-000001.jsonl".into(), sha256: "00".into() },
     ]
 }
@@ -316,7 +326,7 @@ pub fn failover() -> Vec<(Now, Record)> {
         (at(15_000), Record::Blocked { pair: pair(), until_wall_ms: 1_700_003_600_000 }),
         (at(15_100), intent(Step::Recheck, 1)),
         (at(15_200), open_gates(Step::Recheck)),
-        (at(15_200), done(Step::Recheck, 1, Finding::Nothing)),
+        (at(15_200), done(Step::Recheck, 1, looked(15_150))),
         (at(15_200), intent(Step::Fence, 1)),
         (
             at(16_200),
@@ -328,6 +338,7 @@ pub fn failover() -> Vec<(Now, Record)> {
     for step in steps().into_iter().skip(2) {
         let finding = match step {
             Step::ConsistencyPoint => Finding::Mirror(mirror_facts()),
+            Step::PromoteRecheck => looked(clock + 250),
             Step::Verify => Finding::Nonce("understudy/nonce".into()),
             _ => Finding::Nothing,
         };

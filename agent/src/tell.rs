@@ -1,6 +1,6 @@
 //! Says in one line what a record means: in the log, in `history`, in a rehearsal.
 
-use understudy_core::{Answer, Ending, FenceProof, Record, Role, StepResult};
+use understudy_core::{Answer, Ending, FenceProof, Record, Role, StepResult, WitnessSays};
 
 /// The record as a sentence; none for what is only bookkeeping.
 #[must_use]
@@ -11,6 +11,8 @@ pub fn sentence(record: &Record) -> Option<String> {
         Record::Doubt { why: Some(why) } => format!("we doubt ourselves: {why}"),
         Record::Doubt { why: None } => "we are fit to judge again".into(),
         Record::Signal { probe, from, to, .. } => format!("probe {probe}: {from} → {to}"),
+        Record::Witness { witness, says, .. } => format!("witness {witness} {}", says_words(*says)),
+        Record::Life { what, .. } => format!("a sign of life of A: {what}"),
         Record::Verdict { from, to, cause, .. } => format!("verdict {from} → {to}: {cause}"),
         Record::HoldDownBegan { .. } => "hold-down begins".into(),
         Record::Round { number, held_ms, .. } => format!("hold-down: round {number} witnessed, {} s", held_ms / 1000),
@@ -66,10 +68,25 @@ pub fn sentence(record: &Record) -> Option<String> {
         Record::Unblocked { by, .. } => format!("recovery block lifted by {by}"),
         Record::OldPrimaryReturned { seen, .. } => format!("the old primary is back: {seen}"),
         Record::SeenAlive { .. } => "seen alive for the first time".into(),
-        Record::Snapshot { .. } | Record::SourceTime { .. } | Record::ClockError { .. } | Record::Recording { .. } => {
-            return None;
-        }
+        // A page is told where it is sent, with its message.
+        Record::Ruled { .. }
+        | Record::Snapshot { .. }
+        | Record::SourceTime { .. }
+        | Record::ClockError { .. }
+        | Record::Paged { .. }
+        | Record::Recording { .. } => return None,
     })
+}
+
+/// What a witness says, in words.
+pub fn says_words(says: WitnessSays) -> &'static str {
+    match says {
+        WitnessSays::Absent => "is not heard",
+        WitnessSays::Blind => "doubts itself",
+        WitnessSays::Alive => "sees A alive",
+        WitnessSays::Down => "sees A down",
+        WitnessSays::Unsure => "can not tell",
+    }
 }
 
 fn ending_words(ending: &Ending) -> String {

@@ -1,7 +1,5 @@
 //! From a verdict to a run: gates, shadow ledger, questions to humans.
 
-use std::time::Duration;
-
 use crate::event::{Command, Notice, PageKind};
 use crate::gate::{Gate, GateState};
 use crate::mirror::{ImagePoint, LossBound, LossTerms, bound_after, consistency_point, loss_bound, skew_ms};
@@ -395,9 +393,11 @@ fn gate(gate: Gate, open: bool, value: String) -> GateState {
 }
 
 /// The loss that a human accepts by saying yes.
-pub(crate) fn accepted_bound(request_bound: LossBound, accept_loss_ms: Option<u64>, rpo_max: Duration) -> LossBound {
+pub(crate) fn accepted_bound(request_bound: LossBound, accept_loss_ms: Option<u64>, rules: &PairPolicy) -> LossBound {
+    let rpo_max = rules.rpo_max;
     match (accept_loss_ms, request_bound) {
-        (Some(ANY_LOSS), _) => LossBound::Infinite,
+        // Of images with snapshots somebody can tell the loss: where nobody could, no number accepts it (S8).
+        (Some(ANY_LOSS), _) if !rules.plan.mirrored => LossBound::Infinite,
         (Some(ms), _) => LossBound::AtMost(ms),
         (None, LossBound::AtMost(ms)) => LossBound::AtMost(ms.min(millis(rpo_max))),
         (None, LossBound::Infinite) => LossBound::AtMost(millis(rpo_max)),

@@ -104,6 +104,7 @@ impl Fitness {
             }
             (true, Some(since)) if !self.paged && now.since(since.boot_ms) >= policy.blind_page => {
                 self.paged = true;
+                out.push(Command::Journal(Record::Paged { pair: None, kind: PageKind::Blind }));
                 let message = format!("blind since {} s: {}", now.since(since.boot_ms).as_secs(), self.why(policy));
                 out.push(Command::Notify { pair: None, notice: Notice::Page { kind: PageKind::Blind, message } });
             }

@@ -8,10 +8,13 @@ use crate::gate::{Gate, GateState};
 use crate::names::{RunId, Ticket};
 use crate::pair::{PairState, Scene};
 use crate::plan::{
-    Authority, Ending, Failure, FenceOutcome, FenceProof, Finding, Phase, Run, Step, StepOrder, StepResult, StepStatus,
+    Authority, Ending, Failure, FenceOutcome, FenceProof, Finding, Look, Phase, Run, Step, StepOrder, StepResult,
+    StepStatus,
 };
+use crate::policy::ProbePolicy;
 use crate::reading::{Domain, Reading, Site};
 use crate::record::{Question, Record};
+use crate::signal::Signal;
 use crate::time::millis;
 use crate::watch::{Fresh, fresh_quorum};
 
@@ -80,8 +83,11 @@ impl PairState {
     fn is_rechecked_freshly(&self, scene: &Scene<'_>, run: &Run) -> bool {
         let slowest = self.signs.quorum(scene.rules).map(|(probe, _)| probe.period).max().unwrap_or_default();
         let done = run.entry(Step::PromoteRecheck).map(|entry| &entry.status);
+        // Doubt that came after the recheck is one of its own: the next one stops the run (S3).
+        let doubted = scene.doubts() && !run.authority.is_forced();
         run.was_begun(Step::Promote)
-            || matches!(done, Some(StepStatus::Done { at, .. }) if at.boot_id == scene.now().boot_id
+            || !doubted
+                && matches!(done, Some(StepStatus::Done { at, .. }) if at.boot_id == scene.now().boot_id
                 && scene.now().since(at.boot_ms) < slowest)
     }
 
@@ -128,7 +134,8 @@ impl PairState {
         {
             self.journal(scene, Record::FenceProven { pair: pair.clone(), run: id.clone(), proof });
         }
-        self.journal(scene, Record::Intent { pair, run: id, step, attempt, key });
+        let (epoch, lease_until_ms) = (self.durable.epoch, self.lease_until_ms);
+        self.journal(scene, Record::Intent { pair, run: id, step, attempt, key, epoch, lease_until_ms });
         if step.is_recheck() {
             scene.out.push(Command::ProbeNow { pair: scene.id });
         } else {
@@ -178,10 +185,20 @@ impl PairState {
                 self.journal(scene, Record::Gates { pair, at: step, gates });
                 let detail = "quorum Down in readings made since; no sign of life".to_owned();
                 let detail = if self.is_forced() { "skipped by force; gates open".to_owned() } else { detail };
-                self.end_step(scene, step, attempt, StepResult::Done { detail, finding: Finding::Nothing }, None);
+                let finding = if self.is_forced() { Finding::Nothing } else { Finding::Rechecked(self.looks(scene)) };
+                self.end_step(scene, step, attempt, StepResult::Done { detail, finding }, None);
             }
             Rechecked::Stop(why) => self.stop(scene, &format!("{step}: {why}")),
         }
+    }
+
+    fn looks(&self, scene: &Scene<'_>) -> Vec<Look> {
+        let look = |(probe, signal): (&ProbePolicy, &Signal)| Look {
+            probe: probe.name.clone(),
+            reading: signal.last,
+            started_ms: signal.last_started_ms,
+        };
+        self.signs.quorum(scene.rules).map(look).collect()
     }
 
     fn is_forced(&self) -> bool {
@@ -483,6 +500,26 @@ impl PairState {
             let (pair, run) = (scene.rules.name.clone(), run.id.clone());
             let by = "understudy: the recheck is too old for the promote".to_owned();
             self.journal(scene, Record::Retried { pair, run, step: Step::PromoteRecheck, by });
+        }
+    }
+
+    /// What was proven at an earlier epoch, before another led, is proven again: who knows what he did (S9).
+    pub(crate) fn renew_proofs(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run().filter(|run| run.phase == Phase::Forward) else { return };
+        let waits = |e: &crate::StepEntry| matches!(e.step, Step::Route(_) | Step::RouteCheck) && !e.status.is_over();
+        let is_done = |step| matches!(run.entry(step).map(|e| &e.status), Some(StepStatus::Done { .. }));
+        let mut stale = Vec::new();
+        if is_done(Step::Verify) && run.steps.iter().any(waits) {
+            stale.push(Step::Verify);
+        }
+        if is_done(Step::PromoteRecheck) && !run.was_begun(Step::Promote) {
+            stale.push(Step::PromoteRecheck);
+        }
+        let id = run.id.clone();
+        for step in stale {
+            let (pair, run) = (scene.rules.name.clone(), id.clone());
+            let by = "understudy: another has led meanwhile".to_owned();
+            self.journal(scene, Record::Retried { pair, run, step, by });
         }
     }
 

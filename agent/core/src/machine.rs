@@ -150,10 +150,10 @@ pub fn step(policy: &Policy, mut state: State, event: Event, now: Now) -> (State
     (state, out)
 }
 
-/// The commands that were under way when the records end: leases, steps whose outcome is not known, requests that are void now.
+/// The rules from here on, and the commands that were under way when the records end: leases, steps whose outcome is not known, requests that are void now.
 #[must_use]
 pub fn resume(policy: &Policy, mut state: State, now: Now) -> (State, Vec<Command>) {
-    let mut out = Vec::new();
+    let mut out = vec![Command::Journal(Record::Ruled { policy: Box::new(policy.clone()) })];
     let State { fitness, pairs, automatic_wall_ms, .. } = &mut state;
     for (n, (pair, rules)) in pairs.iter_mut().zip(&policy.pairs).enumerate() {
         let id = PairId(u32::try_from(n).unwrap_or(u32::MAX));

@@ -90,7 +90,7 @@ impl PairState {
                 let gates = self.gates(scene, Asking::Human { accept_loss_ms });
                 refuse_if_closed(&gates)?;
                 self.answer(scene, by, &request, Answer::Approved { accept_unfenced, accept_loss_ms });
-                let accepted = accepted_bound(request.bound_at_expiry, accept_loss_ms, scene.rules.rpo_max);
+                let accepted = accepted_bound(request.bound_at_expiry, accept_loss_ms, scene.rules);
                 let authority = Authority::Approved { request: request.id, by: by.into() };
                 self.start(scene, authority, gates, accepted, consent);
                 Ok(format!("approved: run {} begins", self.durable.run.as_ref().map_or("", |run| run.id.as_str())))
@@ -105,7 +105,7 @@ impl PairState {
                     return Err(Refusal::new("the run is over"));
                 };
                 self.answer(scene, by, &request, Answer::Approved { accept_unfenced, accept_loss_ms });
-                let accepted = accepted_bound(request.bound_at_expiry, accept_loss_ms, scene.rules.rpo_max);
+                let accepted = accepted_bound(request.bound_at_expiry, accept_loss_ms, scene.rules);
                 let pair = scene.rules.name.clone();
                 self.journal(scene, Record::UnfencedAccepted { pair, run, consent, accepted });
                 Ok("accepted: the run goes on without a confirmed fence".into())
@@ -167,7 +167,7 @@ impl PairState {
             self.void_request(scene, "a failover was ordered by hand");
         }
         let bound = bound_after(self.bound(scene.rules, scene.now()), scene.rules.approval_ttl);
-        let accepted = accepted_bound(bound, accept_loss_ms, scene.rules.rpo_max);
+        let accepted = accepted_bound(bound, accept_loss_ms, scene.rules);
         let consent = accept_unfenced.map(|reason| Consent { by: by.into(), reason });
         let authority = if force {
             Authority::Forced { by: by.into(), reason }

@@ -1,12 +1,13 @@
 //! One pair: what was seen of it, what was decided, what is under way.
 
 use crate::doubt::Fitness;
-use crate::event::{Command, Event, Notice, PageKind};
+use crate::event::{Command, Event, Notice, PageKind, WitnessReport};
 use crate::mirror::MirrorFacts;
 use crate::names::{PairId, Ticket};
+use crate::plan::{Phase, Run, Step};
 use crate::policy::{Mode, PairPolicy, Policy};
 use crate::reading::{Observation, Site};
-use crate::record::{DurablePair, Record, Role};
+use crate::record::{DurablePair, Record, Role, WitnessSays};
 use crate::signal::{Signal, fresh_ms};
 use crate::time::{Now, millis};
 use crate::verdict::Verdict;
@@ -74,6 +75,8 @@ impl Scene<'_> {
     }
 
     pub fn page(&mut self, kind: PageKind, message: impl Into<String>) {
+        let pair = Some(self.rules.name.clone());
+        self.out.push(Command::Journal(Record::Paged { pair, kind }));
         self.notify(Notice::Page { kind, message: message.into() });
     }
 }
@@ -152,9 +155,7 @@ impl PairState {
             }
             Event::ClockCompared { error_ms, .. } => self.compare_clock(scene, error_ms),
             Event::WitnessRead { witness, started_ms, report, .. } => {
-                if let Some(state) = self.signs.witnesses.get_mut(usize::from(witness)) {
-                    state.take(started_ms, report);
-                }
+                self.read_witness(scene, usize::from(witness), started_ms, report);
             }
             Event::Readiness { missing, .. } => self.missing = Some(missing),
             Event::Lease { until_ms, holder, epoch, .. } => {
@@ -179,6 +180,7 @@ impl PairState {
         if let Some(epoch) = epoch.filter(|epoch| *epoch > self.durable.epoch) {
             let pair = scene.rules.name.clone();
             self.journal(scene, Record::Led { pair, epoch });
+            self.renew_proofs(scene);
         }
     }
 
@@ -190,8 +192,11 @@ impl PairState {
                 self.tell_signal(scene, n, from, to);
             }
         }
-        for (witness, state) in rules.witnesses.iter().zip(&mut self.signs.witnesses) {
+        for (n, witness) in rules.witnesses.iter().enumerate() {
+            let state = &mut self.signs.witnesses[n];
+            let before = state.says();
             state.expire(millis(2 * witness.period + witness.timeout), now);
+            self.tell_witness(scene, n, before);
         }
         self.end_pause(scene);
         self.evaluate(scene);
@@ -200,9 +205,43 @@ impl PairState {
 
     fn read(&mut self, scene: &mut Scene<'_>, probe: usize, seen: Observation) {
         let Some(rules) = scene.rules.probes.get(probe) else { return };
+        if rules.site == Site::A && seen.reading.is_up() {
+            self.tell_life(scene, seen.started_ms, || format!("probe {}", rules.name));
+        }
         let change = self.signs.signals[probe].take(rules.fall, rules.rise, seen, scene.now());
         if let Some((from, to)) = change {
             self.tell_signal(scene, probe, from, to);
+        }
+    }
+
+    fn read_witness(&mut self, scene: &mut Scene<'_>, witness: usize, started_ms: u64, report: WitnessReport) {
+        let Some(rules) = scene.rules.witnesses.get(witness) else { return };
+        let before = self.signs.witnesses[witness].says();
+        self.signs.witnesses[witness].take(started_ms, report);
+        if self.signs.witnesses[witness].saw_life_ms == Some(started_ms) {
+            self.tell_life(scene, started_ms, || format!("witness {}", rules.name));
+        }
+        self.tell_witness(scene, witness, before);
+    }
+
+    fn tell_witness(&mut self, scene: &mut Scene<'_>, witness: usize, before: WitnessSays) {
+        let says = self.signs.witnesses[witness].says();
+        if says != before {
+            let (pair, witness) = (scene.rules.name.clone(), scene.rules.witnesses[witness].name.clone());
+            self.journal(scene, Record::Witness { pair, witness, says });
+        }
+    }
+
+    /// Life is worth a record where it must have an effect: while a hold-down runs, or a run that it stops (S4).
+    fn tell_life(&mut self, scene: &mut Scene<'_>, at_ms: u64, what: impl FnOnce() -> String) {
+        let breaks = self.hold.is_some_and(|hold| at_ms > hold.since.boot_ms);
+        let stops = |run: &Run| {
+            let bound = !run.authority.is_forced() && run.phase == Phase::Forward && !run.was_begun(Step::Promote);
+            bound && at_ms > run.life_since_ms
+        };
+        if breaks || self.durable.open_run().is_some_and(stops) {
+            let (pair, what) = (scene.rules.name.clone(), what());
+            self.journal(scene, Record::Life { pair, what });
         }
     }
 

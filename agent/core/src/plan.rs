@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::mirror::{ImagePoint, LossBound};
 use crate::names::{ImageName, RequestId, RunId};
 use crate::policy::PlanPolicy;
+use crate::reading::Reading;
 use crate::record::Evidence;
 use crate::time::Now;
 
@@ -295,6 +296,19 @@ pub enum Finding {
     Mirror(crate::mirror::MirrorFacts),
     /// Of [`Step::Verify`]: the path of the nonce artifact that proves which site answers.
     Nonce(String),
+    /// Of a recheck: the readings it rests on, one a probe of the quorum.
+    Rechecked(Vec<Look>),
+}
+
+/// A reading that a recheck rests on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The probe.
+    pub probe: String,
+    /// What it said.
+    pub reading: Reading,
+    /// When the look began, in milliseconds of `Now::boot_ms`; none = never.
+    pub started_ms: Option<u64>,
 }
 
 /// How a try of a step ended.

@@ -1,12 +1,15 @@
 //! The settings that decisions depend on. `config` makes them from the file; nothing here is read by the core from elsewhere.
+//! They hold no secret and no address, so that they can be journaled: a journal is judged by the rules it was written under.
 
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::names::{ImageName, PairName};
 use crate::reading::{Domain, Site};
 
 /// What the daemon guards and how it judges.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Digest of the configuration, part of all evidence.
     pub config_digest: String,
@@ -29,7 +32,7 @@ pub struct Policy {
 }
 
 /// One self-check. Checks with the same group stand in for each other; a check without one must itself be Up.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SelfCheck {
     /// Its name in the file.
     pub name: String,
@@ -42,7 +45,7 @@ pub struct SelfCheck {
 }
 
 /// What the daemon may do by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Never writes.
@@ -64,7 +67,7 @@ impl std::fmt::Display for Mode {
 }
 
 /// How one pair is judged and moved.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairPolicy {
     /// Its name.
     pub name: PairName,
@@ -101,7 +104,7 @@ pub struct PairPolicy {
 }
 
 /// A probe as the core sees it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbePolicy {
     /// Its name in the file.
     pub name: String,
@@ -130,7 +133,7 @@ impl ProbePolicy {
 }
 
 /// Another observer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WitnessPolicy {
     /// Its name in the file.
     pub name: String,
@@ -143,7 +146,7 @@ pub struct WitnessPolicy {
 }
 
 /// What a witness may do (S2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WitnessKind {
     /// Stands at A: can only veto.
@@ -153,7 +156,7 @@ pub enum WitnessKind {
 }
 
 /// When a target counts as flapping.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flap {
     /// This many changes of a signal ...
     pub changes: u32,
@@ -164,7 +167,7 @@ pub struct Flap {
 }
 
 /// What the plan of a pair consists of, and its limits.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanPolicy {
     /// Whether the storage driver has images, a mirror to quiesce and a consistency point to read (`rbd`), or is a pair of hooks.
     pub mirrored: bool,

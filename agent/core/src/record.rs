@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::PageKind;
 use crate::gate::GateState;
 use crate::mirror::{ImagePoint, LossBound, SourceTimes, loss_bound};
 use crate::names::{ImageName, PairName, RequestId, RunId};
 use crate::plan::{Consent, Ending, FenceOutcome, FenceProof, Finding, Phase, Run, Step, StepResult, StepStatus};
+use crate::policy::Policy;
 use crate::reading::{Reading, Reason};
 use crate::time::Now;
 use crate::verdict::Verdict;
@@ -123,6 +125,22 @@ pub struct Pause {
     pub until_wall_ms: Option<i64>,
 }
 
+/// What a witness says, as far as decisions differ by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WitnessSays {
+    /// Nothing usable.
+    Absent,
+    /// It doubts itself.
+    Blind,
+    /// It sees A alive.
+    Alive,
+    /// A is down in two domains, and nothing of it alive.
+    Down,
+    /// Neither the one nor the other.
+    Unsure,
+}
+
 /// One entry of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "record")]
@@ -133,6 +151,11 @@ pub enum Record {
         version: String,
         /// Digest of the configuration.
         config_digest: String,
+    },
+    /// The rules by which it judges from here on: at every start and every change of the configuration.
+    Ruled {
+        /// Without secrets and addresses.
+        policy: Box<Policy>,
     },
     /// The state so far; opens a new segment of the journal.
     Snapshot {
@@ -163,6 +186,22 @@ pub enum Record {
         from: Reading,
         /// To.
         to: Reading,
+    },
+    /// A witness says something else than before.
+    Witness {
+        /// The pair.
+        pair: PairName,
+        /// Which.
+        witness: String,
+        /// What it says now.
+        says: WitnessSays,
+    },
+    /// A sign of life of A while a hold-down runs, or a run that it must stop (S4).
+    Life {
+        /// The pair.
+        pair: PairName,
+        /// What was alive.
+        what: String,
     },
     /// The verdict changed.
     Verdict {
@@ -276,6 +315,10 @@ pub enum Record {
         attempt: u32,
         /// Idempotency key.
         key: String,
+        /// The epoch that its writes carry.
+        epoch: u64,
+        /// Until when the lease was ours, in milliseconds of `Now::boot_ms` (S1).
+        lease_until_ms: Option<u64>,
     },
     /// A step asked to remember something before it goes on.
     Noted {
@@ -452,6 +495,13 @@ pub enum Record {
         /// What was seen.
         seen: String,
     },
+    /// A human was woken.
+    Paged {
+        /// The pair; none = the daemon itself.
+        pair: Option<PairName>,
+        /// What for.
+        kind: PageKind,
+    },
     /// Readings are recorded apart; this is the digest of a finished segment.
     Recording {
         /// The segment's file name.
@@ -467,12 +517,16 @@ impl Record {
     pub fn pair(&self) -> Option<&PairName> {
         match self {
             Record::Started { .. }
+            | Record::Ruled { .. }
             | Record::Snapshot { .. }
             | Record::SelfCheck { .. }
             | Record::Doubt { .. }
             | Record::Recording { .. } => None,
             Record::Requested { request } => Some(&request.pair),
+            Record::Paged { pair, .. } => pair.as_ref(),
             Record::Signal { pair, .. }
+            | Record::Witness { pair, .. }
+            | Record::Life { pair, .. }
             | Record::Verdict { pair, .. }
             | Record::HoldDownBegan { pair }
             | Record::Round { pair, .. }
@@ -682,7 +736,7 @@ impl Run {
             StepResult::Done { finding, .. } => match finding {
                 Finding::Fence(outcome) => self.fence = Some(outcome.clone()),
                 Finding::Nonce(path) => self.nonce = Some(path.clone()),
-                Finding::Mirror(_) | Finding::Nothing => {}
+                Finding::Mirror(_) | Finding::Rechecked(_) | Finding::Nothing => {}
             },
             StepResult::Failed { .. } => {}
         }

@@ -4,7 +4,7 @@ use crate::policy::{PairPolicy, ProbePolicy, WitnessKind};
 use crate::reading::{Domain, Reading, Site};
 use crate::signal::Signal;
 use crate::time::{Now, millis};
-use crate::{MirrorFacts, Verdict, WitnessReport};
+use crate::{MirrorFacts, Verdict, WitnessReport, WitnessSays};
 
 /// A domain, from all probes that can vote on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -57,6 +57,17 @@ impl WitnessState {
         self.report = report;
     }
 
+    /// What it says, as far as decisions differ by it.
+    pub(crate) fn says(&self) -> WitnessSays {
+        match &self.report {
+            WitnessReport::Absent { .. } => WitnessSays::Absent,
+            WitnessReport::Blind => WitnessSays::Blind,
+            sees if says_life(sees) => WitnessSays::Alive,
+            sees if says_down(sees) => WitnessSays::Down,
+            WitnessReport::Sees { .. } => WitnessSays::Unsure,
+        }
+    }
+
     /// Silence makes a witness absent.
     pub(crate) fn expire(&mut self, fresh_ms: u64, now: Now) {
         if self.last_started_ms.is_some_and(|last| now.boot_ms.saturating_sub(last) > fresh_ms) {
@@ -70,9 +81,12 @@ fn says_life(report: &WitnessReport) -> bool {
     matches!(report, WitnessReport::Sees { domains } if domains.iter().any(|(_, reading)| reading.is_up()))
 }
 
-/// A witness that itself votes Down in at least two domains (S2).
+/// A witness that itself votes Down in at least two domains (S2), and sees nothing of A alive.
 fn says_down(report: &WitnessReport) -> bool {
     let WitnessReport::Sees { domains } = report else { return false };
+    if says_life(report) {
+        return false;
+    }
     let down = |d: Domain| domains.iter().any(|(domain, reading)| *domain == d && reading.is_down());
     Domain::ALL.into_iter().filter(|d| down(*d)).count() >= 2
 }

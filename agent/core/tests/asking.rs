@@ -293,6 +293,34 @@ fn a_stale_copy_closes_the_gate_and_only_a_named_loss_opens_it() {
 }
 
 #[test]
+fn an_unlimited_loss_never_stands_for_an_unknown_one_of_images_that_have_snapshots() {
+    let mut world = down_and_asked();
+    let request = world.request().expect("a request is open").id;
+    let accept_unfenced = Some("power is off".into());
+
+    world
+        .order(Order::Approve { request, accept_unfenced, accept_loss_ms: Some(ANY_LOSS) })
+        .expect("the bound is known");
+
+    assert_eq!(world.run_state().accepted, LossBound::AtMost(u64::MAX), "an infinite bound exceeds it");
+}
+
+#[test]
+fn a_witness_that_also_sees_life_does_not_say_down() {
+    let mut world = World::healthy(auto());
+    world.sees = DEAD;
+    world.run(5);
+    let mixed = vec![(Domain::Service, Reading::Up), (Domain::ControlPlane, DOWN), (Domain::Storage, DOWN)];
+    let report = WitnessReport::Sees { domains: mixed };
+
+    world.event(Event::WitnessRead { pair: PAIR, witness: 0, started_ms: world.now.boot_ms, report });
+
+    let says = |r: &Record| matches!(r, Record::Witness { says: WitnessSays::Alive, .. });
+    assert_eq!(world.records(says), 1);
+    assert!(world.view().automatic.iter().any(|g| g.gate == Gate::Witness && !g.open));
+}
+
+#[test]
 fn an_unknown_loss_can_not_be_accepted() {
     let mut world = World::new(policy());
     // Clocks were never compared: nobody can tell how old the copy is.

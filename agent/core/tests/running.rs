@@ -551,6 +551,43 @@ fn a_lease_that_another_has_led_meanwhile_gives_what_is_written_from_here_on_an_
 }
 
 #[test]
+fn what_was_verified_before_another_led_is_verified_again_before_the_route_moves() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Route(0)));
+    world.fail(Step::Route(0), Failure::Transient);
+
+    let until_ms = Some(world.now.boot_ms + 30_000);
+    let epoch = Some(world.durable().epoch + 1);
+    world.sent.clear();
+    world.event(Event::Lease { pair: PAIR, until_ms, holder: None, epoch });
+    world.run(3);
+
+    let begun: Vec<Step> = world.orders().iter().map(|order| order.step).collect();
+    assert_eq!(begun, [Step::Verify]);
+}
+
+#[test]
+fn a_doubt_that_a_crash_lets_in_between_the_recheck_and_the_promote_stops_the_run() {
+    let mut slow = policy();
+    slow.pairs[0].probes.iter_mut().for_each(|probe| probe.period = secs(20));
+    let mut world = World::healthy(slow);
+    world.sees = DEAD;
+    world.run(120);
+    world.approve().expect("the request is good");
+    world.play_until(Some(Step::Promote));
+    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
+    let at = world.journal.iter().position(passed).expect("it was rechecked");
+    world.journal.truncate(at + 1);
+    world.restart();
+
+    world.fit = DOWN;
+    world.run(3);
+
+    assert!(!world.run_state().was_begun(Step::Promote));
+    assert_eq!(world.records(|r| matches!(r, Record::RunStopping { .. })), 1);
+}
+
+#[test]
 fn a_lease_of_an_epoch_that_we_know_changes_nothing() {
     let mut world = World::failing_over(policy());
     let before = world.durable().clone();

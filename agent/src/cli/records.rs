@@ -115,6 +115,8 @@ fn bookkeeping(record: &Record) -> String {
             format!("the primary took snapshot {snapshot} of {image} at {}", date_time(*time_ms))
         }
         Record::ClockError { error_ms, .. } => format!("the clocks differ by at most {error_ms} ms"),
+        Record::Ruled { policy } => format!("judges by the rules of {}", policy.config_digest),
+        Record::Paged { kind, .. } => format!("a human is woken: {kind:?}"),
         Record::Recording { segment, .. } => format!("recording {segment} is complete"),
         other => format!("{other:?}"),
     }

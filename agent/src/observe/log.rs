@@ -5,7 +5,7 @@
 use tracing::{debug, error, info, warn};
 use understudy_core::{Answer, Ending, Record, Role, StepResult, Verdict};
 
-use crate::tell::proof_words;
+use crate::tell::{proof_words, says_words};
 
 /// Writes the line of `record`.
 #[allow(clippy::too_many_lines, reason = "one arm for each kind of record, each one statement")]
@@ -13,11 +13,14 @@ pub fn line(record: &Record) {
     let pair = record.pair().map_or("", |pair| pair.as_str());
     match record {
         Record::Started { version, config_digest } => info!(version, config = config_digest, "started"),
+        Record::Ruled { policy } => debug!(pairs = policy.pairs.len(), "rules from here on"),
         Record::Snapshot { pairs } => debug!(pairs = pairs.len(), "journal segment begun"),
         Record::SelfCheck { check, from, to } => info!(check, %from, %to, "self-check changed"),
         Record::Doubt { why: Some(why) } => warn!(cause = why, "we doubt ourselves"),
         Record::Doubt { why: None } => info!("we doubt ourselves no more"),
         Record::Signal { probe, from, to, .. } => info!(pair, probe, %from, %to, "signal changed"),
+        Record::Witness { witness, says, .. } => info!(pair, witness, to = says_words(*says), "witness changed"),
+        Record::Life { what, .. } => info!(pair, cause = what, "a sign of life of A"),
         Record::Verdict { from, to, cause, .. } => verdict(pair, *from, *to, cause),
         Record::HoldDownBegan { .. } => warn!(pair, "hold-down began"),
         Record::Round { number, held_ms, .. } => debug!(pair, number, held_ms, "round witnessed"),
@@ -77,6 +80,8 @@ pub fn line(record: &Record) {
         Record::ClockError { error_ms, .. } => debug!(pair, error_ms, "measured the clock error"),
         Record::SeenAlive { .. } => info!(pair, "seen alive for the first time"),
         Record::OldPrimaryReturned { seen, .. } => error!(pair, cause = seen, "the old primary is back"),
+        // The page itself is logged where it is sent.
+        Record::Paged { kind, .. } => debug!(pair, ?kind, "a human is woken"),
         Record::Recording { segment, sha256 } => debug!(segment, sha256, "recording segment closed"),
     }
 }
