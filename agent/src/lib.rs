@@ -10,7 +10,6 @@ pub mod handle;
 pub mod history;
 pub mod inbox;
 pub mod journal;
-pub mod journal_verify;
 pub mod lease;
 pub mod metrics;
 pub mod notices;

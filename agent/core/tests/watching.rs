@@ -370,9 +370,7 @@ fn a_reload_never_shortens_a_running_hold_down() {
     shorter.pairs[0].hold_down = secs(4);
     shorter.config_digest = "other".into();
 
-    let state = world.state.take().expect("there is a state");
-    world.state = Some(state.reload(&world.policy, &shorter, world.now));
-    world.policy = shorter;
+    world.reload(shorter);
     world.second();
 
     assert_ne!(world.verdict(), Verdict::SiteDown);

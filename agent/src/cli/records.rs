@@ -1,14 +1,15 @@
 //! What is past, read from the journal's files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use understudy_checker::{Counts, Seen, Violation, check};
 use understudy_core::{Record, RunId};
 
 use super::arguments::{History, Journal, Report, Show, Verify};
 use super::{Exit, Failure, Outcome, print_json};
 use crate::journal::{Entry, JournalError, read_all};
-use crate::journal_verify::{Checked, verify};
 use crate::recording::compare;
 use crate::report::Outcome as RunOutcome;
 use crate::tell::sentence;
@@ -72,23 +73,36 @@ fn verified(directory: &Path, as_json: bool) -> Outcome {
         }
         read => read?,
     };
-    let found = verify(&entries)
-        .map_err(|broken| broken.to_string())
-        .and_then(|()| compare(directory, &entries).map_err(|altered| altered.to_string()));
+    let found = judged(&entries)
+        .map_err(|broken| format!("{broken}; the promise was that {}", broken.invariant.promise()))
+        .and_then(|counts| Ok((counts, compare(directory, &entries).map_err(|altered| altered.to_string())?)));
     let (exit, sound) = if found.is_ok() { (Exit::Done, true) } else { (Exit::Failed, false) };
-    let Checked { records, runs } = Checked::of(&entries);
+    let records = entries.len();
+    let runs = entries.iter().filter(|entry| matches!(entry.record, Record::RunStarted { .. })).count();
     if as_json {
         let violation = found.as_ref().err();
-        print_json(&json!({ "sound": sound, "records": records, "runs": runs, "violation": violation }))?;
+        let judged: BTreeMap<String, u64> =
+            found.iter().flat_map(|(counts, _)| counts).map(|(invariant, n)| (invariant.to_string(), *n)).collect();
+        print_json(
+            &json!({ "sound": sound, "records": records, "runs": runs, "judged": judged, "violation": violation }),
+        )?;
         return Ok(exit);
     }
     match found {
-        Ok(recordings) => {
-            say(&format!("sound: {records} records, {runs} runs, {recordings} recordings; chain and every rule hold\n"))
+        Ok((counts, recordings)) => {
+            say(&format!(
+                "sound: {records} records, {runs} runs, {recordings} recordings; chain and every rule hold\n"
+            ));
+            let judged: Vec<String> = counts.iter().map(|(invariant, n)| format!("{invariant} {n}")).collect();
+            say(&format!("judged: {}\n", judged.join(", ")));
         }
         Err(violation) => say(&printable(&format!("NOT SOUND: {violation}\n"))),
     }
     Ok(exit)
+}
+
+fn judged(entries: &[Entry]) -> Result<Counts, Violation> {
+    check(entries.iter().map(|entry| Seen { seq: entry.seq, at: entry.at, record: entry.record.clone() }))
 }
 
 fn shown(directory: &Path, wanted: &Show) -> Outcome {

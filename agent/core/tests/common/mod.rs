@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use understudy_checker::{Seen, Violation};
 use understudy_core::*;
 
 pub const PAIR: PairId = PairId(0);
@@ -107,6 +108,20 @@ pub enum Says {
     Blind,
 }
 
+fn started(policy: &Policy) -> Record {
+    Record::Started { version: "test".into(), config_digest: policy.config_digest.clone() }
+}
+
+/// Whatever a test is about: its journal keeps every rule.
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let violation = self.violation();
+            assert!(violation.is_none(), "{violation:?}: {}", self.tail());
+        }
+    }
+}
+
 pub struct World {
     pub policy: Policy,
     pub state: Option<State>,
@@ -130,6 +145,7 @@ impl World {
     pub fn new(policy: Policy) -> Self {
         let now = Now { boot_ms: 1_000_000, wall_ms: 1_800_000_000_000, boot_id: 7 };
         let state = State::new(&policy, now);
+        let started = started(&policy);
         let mut world = Self {
             policy,
             state: None,
@@ -140,7 +156,7 @@ impl World {
             witness: Says::Nothing,
             lease: true,
             missing: vec![],
-            journal: vec![],
+            journal: vec![(now, started)],
             sent: vec![],
             newest: 10,
             syncing: None,
@@ -169,7 +185,22 @@ impl World {
     /// Kills the daemon and starts it again from its journal.
     pub fn restart(&mut self) {
         let state = State::restore(&self.policy, self.journal.clone(), self.now);
+        self.journal.push((self.now, started(&self.policy)));
         self.resume(state);
+    }
+
+    /// Takes other rules, as the daemon does it.
+    pub fn reload(&mut self, policy: Policy) {
+        let state = self.state.take().expect("the state is put back after each step");
+        let state = state.reload(&self.policy, &policy, self.now);
+        self.policy = policy;
+        self.resume(state);
+    }
+
+    /// What the journal so far breaks.
+    pub fn violation(&self) -> Option<Violation> {
+        let seen = |(seq, (at, record)): (u64, &(Now, Record))| Seen { seq, at: *at, record: record.clone() };
+        understudy_checker::check((1..).zip(&self.journal).map(seen)).err()
     }
 
     pub fn event(&mut self, event: Event) {
@@ -353,6 +384,14 @@ impl World {
         world.approve().expect("the request is good");
         world.second();
         world
+    }
+
+    /// The last records, for a failure.
+    fn tail(&self) -> String {
+        let last = self.violation().map_or(self.journal.len(), |v| usize::try_from(v.seq).unwrap_or(0));
+        let from = last.saturating_sub(12);
+        let line = |(at, record): &(Now, Record)| format!("\n{} {record:?}", at.boot_ms);
+        self.journal[from..last].iter().map(line).collect()
     }
 
     pub fn pages(&self) -> Vec<PageKind> {
