@@ -6,7 +6,7 @@
 #   parts.sh versions          one line for each part that is there
 #   parts.sh env               shell assignments that tell the tests where the parts are
 #
-# PART: ceph (Debian packages, needs root) | k8s (Go modules) | nexus (Maven) | deny (cargo-deny from crates.io).
+# PART: ceph, dns (Debian packages, need root) | k8s (Go modules) | nexus (Maven) | deny (cargo-deny from crates.io).
 # Everything but Debian's packages goes into ${XDG_CACHE_HOME:-~/.cache}/understudy/PART-VERSION and stays there.
 set -euo pipefail
 
@@ -18,6 +18,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/understudy
 k8s_dir=$cache/k8s-$K8S nexus_dir=$cache/nexus-$NEXUS deny_dir=$cache/cargo-deny-$DENY
 packages=(ceph-mon ceph-mgr ceph-osd ceph-common rbd-mirror rbd-fuse python3-rbd jq openssl curl util-linux e2fsprogs)
+dns_packages=(bind9 bind9-dnsutils bind9-utils unbound) dns_programs=(named nsupdate dig rndc unbound)
 programs=(ceph-mon ceph-mgr ceph-osd ceph rbd rbd-mirror rbd-fuse jq openssl curl losetup unshare mkfs.ext4)
 
 say() { echo "parts: $*" >&2; }
@@ -34,6 +35,7 @@ why_not() {
       elif [ "$(id -u)" != 0 ]; then echo "its daemons and mounts need root"
       elif [ ! -c /dev/fuse ]; then echo "no /dev/fuse"
       elif [ ! -c /dev/loop-control ]; then echo "no /dev/loop-control"; fi ;;
+    dns) if p=$(not_found "${dns_programs[@]}"); then echo "no $p"; fi ;;
     k8s) [ "$(cat "$k8s_dir/versions.txt" 2>/dev/null)" = "kubernetes $K8S etcd $ETCD kwok $KWOK" ] || echo "not built in $k8s_dir" ;;
     nexus)
       if [[ "$(cat "$nexus_dir/version.txt" 2>/dev/null)" != "$NEXUS "* ]]; then echo "not installed in $nexus_dir"
@@ -43,17 +45,22 @@ why_not() {
   esac
 }
 
+install() { # PART MISSING-PROGRAM PACKAGE...
+  local part=$1 missing=$2; shift 2
+  [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { say "$part: $missing is missing and only root can install it"; return 1; }
+  # The packages start servers of the machine's own where they can; the tests start theirs themselves.
+  apt-get -q -o DPkg::Lock::Timeout=300 update >"$cache/apt.log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
+      "$@" >>"$cache/apt.log" 2>&1 || { tail -20 "$cache/apt.log" >&2; return 1; }
+}
+
 get() {
   local part=$1 began=$SECONDS p
   [ -n "$(why_not "$part")" ] || return 0
   say "$part: $(why_not "$part"); getting it"
   case $part in
-    ceph)
-      p=$(not_found "${programs[@]}") || return 0
-      [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { say "ceph: $p is missing and only root can install it"; return 1; }
-      apt-get -q -o DPkg::Lock::Timeout=300 update >"$cache/apt.log" 2>&1 &&
-        DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
-          "${packages[@]}" >>"$cache/apt.log" 2>&1 || { tail -20 "$cache/apt.log" >&2; return 1; } ;;
+    ceph) p=$(not_found "${programs[@]}") || return 0; install "$part" "$p" "${packages[@]}" || return 1 ;;
+    dns) p=$(not_found "${dns_programs[@]}") || return 0; install "$part" "$p" "${dns_packages[@]}" || return 1 ;;
     k8s) "$here/k8s-parts.sh" "$k8s_dir" "$K8S" "$ETCD" "$KWOK" >&2 ;;
     nexus) "$here/nexus-lab.sh" install "$nexus_dir" >&2 ;;
     deny)
@@ -68,6 +75,7 @@ get() {
 
 versions() {
   [ -n "$(why_not ceph)" ] || ceph --version
+  [ -n "$(why_not dns)" ] || { named -v; unbound -V | head -1; }
   if [ -z "$(why_not k8s)" ]; then
     echo "kube-apiserver $("$k8s_dir/kube-apiserver" --version)"
     echo "kube-controller-manager $("$k8s_dir/kube-controller-manager" --version)"
@@ -81,12 +89,12 @@ mkdir -p "$cache"
 verb=${1:-}; [ $# -eq 0 ] || shift
 case $verb in
   get)
-    [ $# -gt 0 ] || set -- ceph nexus k8s deny
+    [ $# -gt 0 ] || set -- ceph dns nexus k8s deny
     # Two runs on one machine get a part once.
     exec 9>"$cache/parts.lock"; flock 9
     bad=0; for part in "$@"; do get "$part" 9>&- || { say "$part: could not be got"; bad=1; }; done; exit $bad ;;
   missing)
-    [ $# -gt 0 ] || set -- ceph nexus k8s
+    [ $# -gt 0 ] || set -- ceph dns nexus k8s
     bad=0; for part in "$@"; do why=$(why_not "$part"); [ -z "$why" ] || { echo "$part: $why"; bad=1; }; done; exit $bad ;;
   versions) versions ;;
   env)
