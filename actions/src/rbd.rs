@@ -18,7 +18,7 @@ use crate::{Permit, StepError};
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The rights that a user of ours needs; with less, the mirror daemons are not seen.
-const RIGHTS: &str = "mon 'profile rbd, allow r' osd 'profile rbd' mgr 'profile rbd'";
+const RIGHTS: &str = "mon 'profile rbd, allow r, allow command \"osd blocklist\" with blocklistop=rm' osd 'profile rbd' mgr 'profile rbd'";
 
 /// Why a program did not say yes.
 #[derive(Debug, thiserror::Error)]

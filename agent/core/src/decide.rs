@@ -371,7 +371,7 @@ impl PairState {
             points: Vec::new(),
             bound: None,
             nonce: None,
-            notes: std::collections::BTreeMap::new(),
+            notes: self.durable.fence_notes.clone(),
             recheck_since_ms: None,
         };
         self.journal(scene, Record::Gates { pair: pair.clone(), at: Step::Recheck, gates });

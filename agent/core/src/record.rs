@@ -591,6 +591,10 @@ pub struct DurablePair {
     pub role_untold: bool,
     /// The last OldPrimaryReturned that was told, so that it is told once.
     pub return_told: bool,
+    /// What fences have noted since everything of A was Up the last time, by `STEP/KEY`: a later run must know it too. A pod
+    /// that an earlier one deleted by force proves nothing by its absence (S6).
+    #[serde(default)]
+    pub fence_notes: BTreeMap<String, String>,
 }
 
 impl DurablePair {
@@ -647,6 +651,11 @@ impl DurablePair {
             Record::ClockError { error_ms, .. } => self.clock_error_ms = Some(*error_ms),
             Record::SeenAlive { .. } => self.seen_alive = true,
             Record::OldPrimaryReturned { .. } => self.return_told = true,
+            Record::Verdict { to: Verdict::Up, .. } => self.fence_notes.clear(),
+            Record::Noted { step: Step::Fence, key, value, .. } => {
+                self.fence_notes.insert(format!("{}/{key}", Step::Fence), value.clone());
+                self.apply_to_run(record, at);
+            }
             _ => self.apply_to_run(record, at),
         }
     }

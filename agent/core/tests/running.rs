@@ -241,6 +241,34 @@ fn force_skips_the_verdict_but_a_living_api_must_confirm_the_fence() {
 }
 
 #[test]
+fn what_a_fence_noted_is_known_to_a_later_run_until_all_of_a_is_up_again() {
+    let mut world = World::healthy(policy());
+    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };
+    world.run(20);
+    let force = || Order::Failover { force: true, reason: "r".into(), accept_unfenced: None, accept_loss_ms: None };
+    world.order(force()).expect("force skips the verdict");
+    world.second();
+    let run = world.run_state().id;
+    let (key, value) = ("forced".to_owned(), "pod a-1".to_owned());
+    world.event(Event::StepNoted { pair: PAIR, run, step: Step::Fence, key, value, ticket: Ticket(901) });
+    world.done(Step::Fence);
+    world.play_until(None);
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+
+    world.order(force()).expect("force skips the verdict");
+
+    assert_eq!(world.run_state().notes.get("fence/forced").map(String::as_str), Some("pod a-1"));
+
+    world.done(Step::Fence);
+    world.play_until(None);
+    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: Reading::Up };
+    world.run(20);
+    world.order(force()).expect("force skips the verdict");
+
+    assert!(world.run_state().notes.is_empty(), "A was well since: its pods are others");
+}
+
+#[test]
 fn force_goes_on_when_a_living_a_confirms_the_fence() {
     let mut world = World::healthy(policy());
     world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };

@@ -179,6 +179,14 @@ impl Ceph {
         info["mirroring"]["primary"].as_bool().context("no mirroring.primary in rbd info")
     }
 
+    /// The words of a command that does something to one daemon of a site, for whoever is to run it.
+    #[must_use]
+    pub fn verb_words(&self, verb: &str, side: Side, daemon: &str) -> Vec<String> {
+        let script = self.parts.scripts.join("ceph-lab.sh");
+        let lab = format!("LAB={}", self.dir.display());
+        ["env", &lab, &script.display().to_string(), verb, side.letter(), daemon].map(String::from).into()
+    }
+
     async fn verb(&self, verb: &str, side: Side, seconds: u64) -> Result<()> {
         let mut command = self.lab(verb);
         command.arg(side.letter());

@@ -6,6 +6,8 @@
 
 pub mod alike;
 pub mod ceph;
+pub mod daemon;
+pub mod guard;
 pub mod operator;
 pub mod run;
 pub mod site;

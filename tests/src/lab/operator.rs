@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -105,6 +105,8 @@ struct Volume {
     claim: String,
     persistent_volume: String,
     image: String,
+    /// As a node names what it uses.
+    unique_name: String,
 }
 
 impl Operator {
@@ -175,6 +177,7 @@ impl Operator {
                 return Ok(());
             }
         }
+        self.tell_used(volumes.iter().map(|volume| volume.unique_name.clone()).collect()).await?;
         for volume in &volumes {
             let mut mount = self.site_lab("mount");
             mount.arg(&self.settings.ceph_conf).arg(POOL).arg(&volume.image);
@@ -202,10 +205,12 @@ impl Operator {
             let bound = claims.get(claim).await?.spec.and_then(|spec| spec.volume_name);
             let bound = bound.with_context(|| format!("claim {claim} is not bound"))?;
             let csi = persistent.get(&bound).await?.spec.and_then(|spec| spec.csi);
-            let attributes = csi.and_then(|csi| csi.volume_attributes).unwrap_or_default();
+            let csi = csi.with_context(|| format!("volume {bound} is none of a CSI driver"))?;
+            let unique_name = format!("kubernetes.io/csi/{}^{}", csi.driver, csi.volume_handle);
+            let attributes = csi.volume_attributes.unwrap_or_default();
             let image =
                 attributes.get("imageName").cloned().with_context(|| format!("volume {bound} names no image"))?;
-            found.push(Volume { claim: claim.clone(), persistent_volume: bound, image });
+            found.push(Volume { claim: claim.clone(), persistent_volume: bound, image, unique_name });
         }
         Ok(found)
     }
@@ -234,6 +239,17 @@ impl Operator {
             output(stop, Duration::from_secs(60)).await?;
         }
         output(self.site_lab("unmount"), Duration::from_secs(60)).await?;
+        self.tell_used(Vec::new()).await
+    }
+
+    /// What a kubelet tells of its node: while a volume is used there, the cluster does not detach it.
+    async fn tell_used(&self, volumes: Vec<String>) -> Result<()> {
+        let nodes = Api::<Node>::all(self.client.clone());
+        let told = nodes.get(&self.settings.node).await?.status.and_then(|status| status.volumes_in_use);
+        if told.unwrap_or_default() != volumes {
+            let status = Patch::Merge(json!({ "status": { "volumesInUse": volumes } }));
+            nodes.patch_status(&self.settings.node, &PatchParams::default(), &status).await?;
+        }
         Ok(())
     }
 

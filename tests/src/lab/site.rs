@@ -253,10 +253,22 @@ impl Site {
     /// # Errors
     /// If the file system does not answer.
     pub async fn sync(&self, image: &str) -> Result<()> {
-        let mut sync = self.site_lab("enter");
+        let mut sync = self.within();
         sync.arg("sync").arg("-f").arg(self.dir.join("fs").join(image));
         output(sync, SHORT).await?;
         Ok(())
+    }
+
+    /// A command among this site's mounts, still without its words.
+    #[must_use]
+    pub fn within(&self) -> Command {
+        self.site_lab("enter")
+    }
+
+    /// Where an image is mounted, within.
+    #[must_use]
+    pub fn mounted(&self, image: &str) -> PathBuf {
+        self.dir.join("fs").join(image)
     }
 
     /// SIGKILL to everything at this site: Nexus, operator, mounts, control plane and Ceph.
@@ -290,6 +302,26 @@ impl Site {
         mounts?;
         plane?;
         ceph
+    }
+
+    /// SIGKILL to Nexus alone. A living operator starts it again.
+    ///
+    /// # Errors
+    /// If it does not die.
+    pub async fn kill_nexus(&self) -> Result<()> {
+        output(self.nexus_lab("kill"), SHORT).await?;
+        Ok(())
+    }
+
+    /// Sends a signal to the operator, which is also this site's kubelet, alone.
+    ///
+    /// # Errors
+    /// If it was not started.
+    pub fn signal_operator(&self, signal: rustix::process::Signal) -> Result<()> {
+        let operator = self.operator.lock().expect("no panic while held");
+        let pid = operator.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw).context("no operator runs")?;
+        Ok(rustix::process::kill_process(pid, signal)?)
     }
 
     /// What of this site still runs or is mounted; empty after [`Self::kill`].

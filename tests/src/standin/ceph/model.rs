@@ -353,7 +353,8 @@ pub struct Daemon {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caps {
     Admin,
-    /// `profile rbd`, and `allow r` on the monitor: everything an agent needs.
+    /// `profile rbd`, `allow r` on the monitor, and the right to take addresses off the blocklist again, which the profile
+    /// lacks: everything an agent needs.
     Agent,
     /// `profile rbd` alone: services and daemons are hidden from it.
     AgentWithoutMonRead,
