@@ -10,6 +10,7 @@ mod orders;
 mod records;
 mod run;
 mod status;
+mod test;
 mod text;
 mod wait;
 
@@ -21,6 +22,8 @@ use anyhow::Context as _;
 use clap::{CommandFactory, Parser};
 use understudy_actions::promote_keeper;
 use understudy_config::{Config, Loaded, Severity};
+
+pub use orders::orders_in_words;
 
 use crate::Watcher;
 use crate::api::SOCKET;
@@ -122,7 +125,9 @@ fn obey(arguments: Arguments, watcher: Watcher) -> Outcome {
         Command::Run => run::daemon(&place.config, watcher),
         Command::Witness => run::witness(&place.config, watcher),
         Command::Check(check) => lint(check.file.as_deref().unwrap_or(&place.config), check.json),
-        Command::Schema => print_json(&understudy_config::schema()),
+        Command::Schema(wanted) if wanted.scenario => print_json(&crate::scenario::schema()),
+        Command::Schema(_) => print_json(&understudy_config::schema()),
+        Command::Test(wanted) => test::test(&wanted),
         Command::Completions(wanted) => {
             clap_complete::generate(wanted.shell, &mut Arguments::command(), "understudy", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -21,6 +21,7 @@ pub mod report;
 pub mod runner;
 #[cfg(test)]
 mod samples;
+pub mod scenario;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -116,6 +116,7 @@ pub fn run() -> Run {
         life_since_ms: 100,
         accepted: LossBound::AtMost(960_000),
         writeback_ms: 35_000,
+        served_until_wall_ms: None,
         steps: steps().into_iter().map(entry).collect(),
         phase: Phase::Forward,
         fence: None,

@@ -6,6 +6,7 @@
 mod bundle;
 mod check;
 mod connect_to;
+mod document;
 mod duration;
 mod explain;
 mod kubeconfig;
@@ -22,6 +23,7 @@ mod tree;
 mod variables;
 
 pub use check::{BODY_VARIABLES, Finding, Severity, check, check_settings};
+pub use document::Document;
 pub use duration::Span;
 pub use explain::Problem;
 pub use load::{LoadError, Loaded};

@@ -129,7 +129,7 @@ pub(crate) fn options() -> serde_saphyr::Options {
     }
 }
 
-fn read(path: &Path) -> Result<String, LoadError> {
+pub(crate) fn read(path: &Path) -> Result<String, LoadError> {
     read_bounded(path, MAX_FILE_BYTES).map_err(|source| match source.kind() {
         ErrorKind::FileTooLarge => LoadError::TooLarge { path: path.to_owned() },
         ErrorKind::InvalidData => LoadError::NotText { path: path.to_owned() },

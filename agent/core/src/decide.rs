@@ -44,14 +44,17 @@ impl PairState {
         if skew_ms(&points).is_none_or(|skew| skew > millis(rules.skew_max)) {
             return LossBound::Infinite;
         }
-        let slowest = rules.probes.iter().map(|p| millis(p.period)).max().unwrap_or(0);
-        let last_seen = self.signs.life_source(rules).filter(|_| self.signs.third_site_down(rules, 0, now).is_some());
-        let end_wall_ms = match last_seen {
-            Some((_, at_ms)) => now.wall_ms - signed(now.boot_ms.saturating_sub(at_ms + slowest)),
-            None => now.wall_ms,
-        };
+        let end_wall_ms = self.served_until(rules, now).unwrap_or(now.wall_ms);
         let writeback_ms = millis(rules.writeback_window);
         loss_bound(&points, LossTerms { end_wall_ms, clock_error_ms: self.durable.clock_error_ms, writeback_ms })
+    }
+
+    /// With a third-site witness that says Down: the last instant at which anybody saw A alive, plus one grid period.
+    fn served_until(&self, rules: &PairPolicy, now: Now) -> Option<i64> {
+        self.signs.third_site_down(rules, 0, now)?;
+        let slowest = rules.probes.iter().map(|p| millis(p.period)).max().unwrap_or(0);
+        let (_, at_ms) = self.signs.life_source(rules)?;
+        Some(now.wall_ms - signed(now.boot_ms.saturating_sub(at_ms + slowest)))
     }
 
     /// Every gate between now and a run, with its value.
@@ -364,6 +367,7 @@ impl PairState {
             life_since_ms: since.boot_ms,
             accepted,
             writeback_ms: millis(scene.rules.writeback_window),
+            served_until_wall_ms: self.served_until(scene.rules, now),
             steps: steps.map(|step| StepEntry { step, began: None, status: StepStatus::Pending }).collect(),
             phase: Phase::Forward,
             fence: None,

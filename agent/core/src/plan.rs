@@ -457,6 +457,10 @@ pub struct Run {
     pub accepted: LossBound,
     /// What a block snapshot of a running Nexus lacks, in milliseconds, as the policy said at the start.
     pub writeback_ms: u64,
+    /// The last instant at which A may have acknowledged a write, as it was known at the decision, in milliseconds since the
+    /// Unix epoch: known only with a third-site witness that says Down. A sign of life after that stops the run.
+    #[serde(default)]
+    pub served_until_wall_ms: Option<i64>,
     /// Its steps.
     pub steps: Vec<StepEntry>,
     /// Where it stands.

@@ -761,11 +761,11 @@ impl Run {
         };
     }
 
-    /// Ends the loss window at the confirmed fence, else now.
+    /// Ends the loss window at the confirmed fence, else where the decision ended it, else now (S8).
     pub(crate) fn loss_terms(&self, now: Now, clock_error_ms: Option<u64>) -> crate::mirror::LossTerms {
         let end_wall_ms = match &self.fence {
             Some(FenceOutcome::Confirmed { at_wall_ms, .. }) => *at_wall_ms,
-            Some(FenceOutcome::Unconfirmed { .. }) | None => now.wall_ms,
+            Some(FenceOutcome::Unconfirmed { .. }) | None => self.served_until_wall_ms.unwrap_or(now.wall_ms),
         };
         crate::mirror::LossTerms { end_wall_ms, clock_error_ms, writeback_ms: self.writeback_ms }
     }

@@ -172,12 +172,14 @@ impl Signs {
         }
     }
 
-    /// Whether one of `others` was read Up after the last voter of `domain` that is Down fell.
+    /// Whether one of `others` was read Up after the last voter of `domain` that is Down fell, and those voters were read
+    /// Down after that one had become Up: of a site that returns, one domain rises before the other.
     fn fell_alone(&self, policy: &PairPolicy, site: Site, domain: Domain, others: &[Domain]) -> bool {
-        let down = self.voters(policy, site).filter(|(p, s)| p.domain == domain && s.state.is_down());
-        let Some(fell_ms) = down.map(|(_, s)| s.since.boot_ms).max() else { return false };
+        let down = || self.voters(policy, site).filter(|(p, s)| p.domain == domain && s.state.is_down());
+        let Some(fell_ms) = down().map(|(_, s)| s.since.boot_ms).max() else { return false };
+        let still_down = |since_ms: u64| down().all(|(_, s)| s.last.is_down() && s.read_since(since_ms));
         let mut alive = self.voters(policy, site).filter(|(p, _)| others.contains(&p.domain));
-        alive.any(|(_, s)| s.state.is_up() && s.last.is_up() && s.read_since(fell_ms))
+        alive.any(|(_, s)| s.state.is_up() && s.last.is_up() && s.read_since(fell_ms) && still_down(s.since.boot_ms))
     }
 
     fn domain(&self, policy: &PairPolicy, site: Site, domain: Domain) -> DomainState {

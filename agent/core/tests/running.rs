@@ -765,3 +765,23 @@ fn life_while_the_promote_is_held_up_after_its_recheck_stops_the_run() {
     assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
     assert_eq!(world.status(Step::Promote), StepStatus::Pending);
 }
+
+#[test]
+fn with_a_witness_that_says_down_the_loss_is_counted_to_the_last_sign_of_life_in_the_run_too() {
+    let mut auto = policy();
+    auto.pairs[0].mode = Mode::Auto;
+    let mut world = World::healthy(auto);
+    world.order(Order::Pause { for_ms: Some(3_600_000), reason: "maintenance".into() }).expect("it can be paused");
+    (world.sees, world.witness) = (DEAD, Says::Down);
+    world.run(3500);
+    while world.durable().run.is_none() {
+        world.second();
+    }
+
+    world.play_until(None);
+
+    let run = world.run_state();
+    assert!(matches!(run.phase, Phase::Ended { ending: Ending::Succeeded, .. }), "{:?}", run.phase);
+    let Some(LossBound::AtMost(bound)) = run.bound else { panic!("the bound is known") };
+    assert!(bound < 100_000, "A has not served for the hour since: {bound}");
+}

@@ -393,3 +393,18 @@ fn every_change_of_verdict_is_journaled_with_its_cause() {
     assert!(verdicts.windows(2).all(|pair| pair[0].1 == pair[1].0), "{verdicts:?}");
     assert_eq!(verdicts.last().map(|(_, to)| *to), Some(Verdict::SiteDown));
 }
+
+#[test]
+fn a_site_that_returns_domain_by_domain_is_not_taken_for_one_with_a_dead_part() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(5);
+    world.sent.clear();
+
+    // The API server is Up again; what the others say is from the look before, and their next look says Up.
+    world.sees = ALIVE;
+    world.run(5);
+
+    assert_eq!(world.verdict(), Verdict::Up);
+    assert_eq!(world.pages(), []);
+}

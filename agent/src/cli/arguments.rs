@@ -90,12 +90,60 @@ pub enum Command {
     /// Checks or shows the journal.
     #[command(subcommand)]
     Journal(Journal),
+    /// Plays scenarios: would the daemon, under these rules, decide as the file says? No daemon and no site is needed.
+    ///
+    /// A scenario is a timeline of what probes, witnesses and steps show, and of what is expected: verdicts and their
+    /// times, questions, runs, pages. The real core plays it with simulated time, days in a moment. docs/scenarios.md is
+    /// the manual.
+    #[command(after_help = SCENARIOS)]
+    Test(Test),
     /// Prints the JSON Schema of the configuration, for editors.
-    #[command(after_help = "Example:\n  understudy schema > understudy.schema.json")]
-    Schema,
+    #[command(
+        after_help = "Examples:\n  understudy schema > understudy.schema.json\n  understudy schema --scenario > scenario.schema.json"
+    )]
+    Schema(Schema),
     /// Prints completions for a shell.
     #[command(after_help = "Example:\n  understudy completions bash > /etc/bash_completion.d/understudy")]
     Completions(Completions),
+}
+
+const SCENARIOS: &str = "\
+Example, site-lost.yaml:
+  config: /etc/understudy/understudy.yaml    # without: a sample site, see docs/scenarios.md
+  timeline:
+    - { at: 0s, see: { a: down(timed out) } }
+    - { at: 1m, expect: { verdict: Suspect, asked: nothing } }
+    - { at: 3m, expect: { verdict: SiteDown, asked: failover } }
+  never:
+    - { writes: true }
+
+  understudy test site-lost.yaml
+  understudy test tests/scenarios            every *.yaml in a directory
+  understudy test --show site-lost.yaml      the picture of it, even if all is as expected
+
+Exit codes:
+  0  everything is as expected
+  1  something is not: the picture shows where
+  2  a file is wrong: its line and the remedy are named";
+
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Scenarios, or directories of them.
+    #[arg(required = true, value_name = "SCENARIO")]
+    pub files: Vec<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Shows the picture of every scenario, not only of those that fail.
+    #[arg(long, conflicts_with = "json")]
+    pub show: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Schema {
+    /// The schema of a scenario instead.
+    #[arg(long)]
+    pub scenario: bool,
 }
 
 #[derive(Debug, Args)]

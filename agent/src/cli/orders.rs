@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use clap::Parser as _;
 use understudy_core::{Order, PairName};
 
 use super::arguments::{self as words, request_and_pair, run_and_pair};
@@ -38,9 +39,18 @@ fn follows(order: &words::Order) -> bool {
     }
 }
 
-/// The orders that the words mean: one, or one for each pair.
-async fn made(socket: &Path, order: words::Order) -> Result<Vec<Ordered>, Failure> {
-    let one = |pair: &str, order| Ok(vec![Ordered { pair: PairName::from(pair), order }]);
+/// What the words mean: an order for one pair, or for each that it concerns.
+enum Meant {
+    One(Ordered),
+    Each { order: Order, concerns: fn(&understudy_core::PairView) -> bool },
+}
+
+fn meant(order: words::Order) -> Result<Meant, Failure> {
+    let one = |pair: &str, order| Ok(Meant::One(Ordered { pair: PairName::from(pair), order }));
+    let each = |named: Option<String>, order, concerns| match named {
+        Some(pair) => Ok(Meant::One(Ordered { pair: PairName(pair), order })),
+        None => Ok(Meant::Each { order, concerns }),
+    };
     match order {
         words::Order::Approve(said) => {
             let (request, pair) = request_and_pair(&said.request).ok_or_else(|| no_request(&said.request))?;
@@ -70,23 +80,17 @@ async fn made(socket: &Path, order: words::Order) -> Result<Vec<Ordered>, Failur
         }
         words::Order::Unblock(said) => one(&said.pair, Order::Unblock),
         words::Order::Pause(said) => {
-            let order = Order::Pause { for_ms: said.for_ms, reason: said.reason };
-            each(socket, said.pair, order, |_| true).await
+            each(said.pair, Order::Pause { for_ms: said.for_ms, reason: said.reason }, |_| true)
         }
-        words::Order::Resume(said) => each(socket, said.pair, Order::Resume, |pair| pair.pause.is_some()).await,
+        words::Order::Resume(said) => each(said.pair, Order::Resume, |pair| pair.pause.is_some()),
     }
 }
 
-/// The order for the pair that is named, else for every pair that it `concerns`.
-async fn each(
-    socket: &Path,
-    named: Option<String>,
-    order: Order,
-    concerns: impl Fn(&understudy_core::PairView) -> bool,
-) -> Result<Vec<Ordered>, Failure> {
-    if let Some(pair) = named {
-        return Ok(vec![Ordered { pair: PairName(pair), order }]);
-    }
+async fn made(socket: &Path, order: words::Order) -> Result<Vec<Ordered>, Failure> {
+    let (order, concerns) = match meant(order)? {
+        Meant::One(ordered) => return Ok(vec![ordered]),
+        Meant::Each { order, concerns } => (order, concerns),
+    };
     let status: Status = client::get(socket, "/v1/status").await?;
     let concerned = status.view.pairs.iter().filter(|pair| concerns(pair));
     let orders: Vec<Ordered> =
@@ -95,6 +99,51 @@ async fn each(
         return Err(Failure::new(Exit::Refused, anyhow::anyhow!("there is no pair that this concerns")));
     }
     Ok(orders)
+}
+
+/// The orders that a line of the command line gives, without its first word `understudy`; `pairs` are all there are.
+///
+/// # Errors
+/// What is wrong with the line.
+pub fn orders_in_words(line: &str, pairs: &[PairName]) -> Result<Vec<(PairName, Order)>, String> {
+    let words = split(line)?;
+    let parsed = words::Arguments::try_parse_from(std::iter::once("understudy".to_owned()).chain(words));
+    let words::Command::Order(order) = parsed.map_err(|error| first_line(&error.to_string()))?.command else {
+        return Err(format!(
+            "{line:?} changes nothing: write approve, deny, failover, retry, skip, abandon, unblock, pause or resume"
+        ));
+    };
+    match meant(order).map_err(|failure| failure.error.to_string())? {
+        Meant::One(Ordered { pair, order }) => Ok(vec![(pair, order)]),
+        Meant::Each { order, .. } => Ok(pairs.iter().map(|pair| (pair.clone(), order.clone())).collect()),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+/// A line as a shell takes it apart: words between spaces, quotes around words with spaces.
+fn split(line: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(open), c) if c == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err("a quote is not closed: write it again at the end of its words".into());
+    }
+    words.extend(word);
+    Ok(words)
 }
 
 fn no_request(said: &str) -> Failure {
