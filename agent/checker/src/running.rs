@@ -68,6 +68,8 @@ pub struct RunSoFar {
     authority: Authority,
     pub accepted: LossBound,
     writeback_ms: u64,
+    /// Where a witness that says Down ended the loss window, at the decision at the latest.
+    served_until_ms: Option<i64>,
     pub steps: BTreeMap<Step, Progress>,
     going: Going,
     pub ended: bool,
@@ -102,6 +104,7 @@ impl RunSoFar {
             authority: run.authority.clone(),
             accepted: run.accepted,
             writeback_ms: run.writeback_ms,
+            served_until_ms: run.served_until_wall_ms.map(|until| until.min(run.started.wall_ms)),
             steps: run.steps.iter().map(progress).collect(),
             going: if matches!(run.phase, Phase::BringingBack { .. }) { Going::Back } else { Going::Forward },
             ended: run.has_ended(),
@@ -399,7 +402,7 @@ impl Pair {
         let run = self.open_mut(id)?;
         let end_ms = match &run.fence {
             Some(FenceOutcome::Confirmed { at_wall_ms, .. }) => *at_wall_ms,
-            Some(FenceOutcome::Unconfirmed { .. }) | None => now_ms,
+            Some(FenceOutcome::Unconfirmed { .. }) | None => run.served_until_ms.unwrap_or(now_ms),
         };
         run.bound = Some(bound(oldest, end_ms, error, run.writeback_ms));
         Ok(())
