@@ -6,7 +6,8 @@
 #   parts.sh versions          one line for each part that is there
 #   parts.sh env               shell assignments that tell the tests where the parts are
 #
-# PART: ceph, dns (Debian packages, need root) | k8s (Go modules) | nexus (Maven) | deny (cargo-deny from crates.io).
+# PART: ceph, dns, systemd, debootstrap (Debian packages, need root) | k8s (Go modules) | nexus (Maven) | deny (cargo-deny
+# from crates.io).
 # Everything but Debian's packages goes into ${XDG_CACHE_HOME:-~/.cache}/understudy/PART-VERSION and stays there.
 set -euo pipefail
 
@@ -41,6 +42,8 @@ why_not() {
       if [[ "$(cat "$nexus_dir/version.txt" 2>/dev/null)" != "$NEXUS "* ]]; then echo "not installed in $nexus_dir"
       elif p=$(not_found java); then echo "no java"; fi ;;
     deny) [ -x "$deny_dir/bin/cargo-deny" ] || echo "not built in $deny_dir" ;;
+    systemd) if p=$(not_found systemd-analyze); then echo "no $p"; fi ;;
+    debootstrap) if p=$(not_found debootstrap jq); then echo "no $p"; elif [ "$(id -u)" != 0 ]; then echo "chroot needs root"; fi ;;
     *) say "no part called $1"; exit 2 ;;
   esac
 }
@@ -49,8 +52,8 @@ install() { # PART MISSING-PROGRAM PACKAGE...
   local part=$1 missing=$2; shift 2
   [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || { say "$part: $missing is missing and only root can install it"; return 1; }
   # The packages start servers of the machine's own where they can; the tests start theirs themselves.
-  apt-get -q -o DPkg::Lock::Timeout=300 update >"$cache/apt.log" 2>&1 &&
-    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
+  timeout 400 apt-get -q -o DPkg::Lock::Timeout=300 update >"$cache/apt.log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 timeout 900 apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends \
       "$@" >>"$cache/apt.log" 2>&1 || { tail -20 "$cache/apt.log" >&2; return 1; }
 }
 
@@ -61,11 +64,13 @@ get() {
   case $part in
     ceph) p=$(not_found "${programs[@]}") || return 0; install "$part" "$p" "${packages[@]}" || return 1 ;;
     dns) p=$(not_found "${dns_programs[@]}") || return 0; install "$part" "$p" "${dns_packages[@]}" || return 1 ;;
-    k8s) "$here/k8s-parts.sh" "$k8s_dir" "$K8S" "$ETCD" "$KWOK" >&2 ;;
-    nexus) "$here/nexus-lab.sh" install "$nexus_dir" >&2 ;;
+    systemd) p=$(not_found systemd-analyze) || return 0; install "$part" "$p" systemd || return 1 ;;
+    debootstrap) p=$(not_found debootstrap jq) || return 0; install "$part" "$p" debootstrap jq || return 1 ;;
+    k8s) timeout 2700 "$here/k8s-parts.sh" "$k8s_dir" "$K8S" "$ETCD" "$KWOK" >&2 ;;
+    nexus) timeout 900 "$here/nexus-lab.sh" install "$nexus_dir" >&2 ;;
     deny)
       # Unoptimised: it is built in half the time, and checks this tree in five seconds all the same.
-      CARGO_TARGET_DIR=$cache/cargo-deny-target cargo install cargo-deny --version "=$DENY" --locked --debug \
+      CARGO_TARGET_DIR=$cache/cargo-deny-target timeout 1500 cargo install cargo-deny --version "=$DENY" --locked --debug \
         --root "$deny_dir" >"$cache/cargo-deny.log" 2>&1 || { tail -20 "$cache/cargo-deny.log" >&2; return 1; }
       rm -rf "$cache/cargo-deny-target" ;;
   esac
@@ -92,7 +97,8 @@ case $verb in
     [ $# -gt 0 ] || set -- ceph dns nexus k8s deny
     # Two runs on one machine get a part once.
     exec 9>"$cache/parts.lock"; flock 9
-    bad=0; for part in "$@"; do get "$part" 9>&- || { say "$part: could not be got"; bad=1; }; done; exit $bad ;;
+    # Twice, should a registry have hiccuped: what was built or fetched the first time is kept.
+    bad=0; for part in "$@"; do get "$part" 9>&- || get "$part" 9>&- || { say "$part: could not be got"; bad=1; }; done; exit $bad ;;
   missing)
     [ $# -gt 0 ] || set -- ceph dns nexus k8s
     bad=0; for part in "$@"; do why=$(why_not "$part"); [ -z "$why" ] || { echo "$part: $why"; bad=1; }; done; exit $bad ;;
