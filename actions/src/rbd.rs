@@ -26,6 +26,9 @@ enum CliError {
     /// There is no answer.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// It does not know the command or an option, so that it has done nothing.
+    #[error("{name} failed with exit 1, it is too old, Ceph 16 or newer is needed: {last_words}")]
+    TooOld { name: String, last_words: String },
     /// It said no.
     #[error("{name} failed with {exit}{remedy}{last_words}")]
     SaidNo { name: String, exit: Exit, remedy: String, last_words: String },
@@ -33,6 +36,10 @@ enum CliError {
 
 impl CliError {
     fn said_no(name: String, answer: Answer) -> Self {
+        let unknown = ["unrecognised option", "error: unknown option"];
+        if answer.exit == Exit::Other(1) && unknown.iter().any(|words| answer.last_words.contains(words)) {
+            return CliError::TooOld { name, last_words: answer.last_words };
+        }
         let remedy = match answer.exit {
             Exit::Denied => format!(", no access: check keyring and rights ({RIGHTS})"),
             Exit::Absent => ", no such pool or image".into(),
@@ -47,7 +54,7 @@ impl CliError {
     /// It has read and nothing else: what will not get better by itself is permanent.
     fn of_read(self) -> StepError {
         let permanent = match &self {
-            CliError::Call(CallError::Missing { .. } | CallError::TooMuch { .. }) => true,
+            CliError::Call(CallError::Missing { .. } | CallError::TooMuch { .. }) | CliError::TooOld { .. } => true,
             CliError::Call(_) => false,
             CliError::SaidNo { exit, .. } => matches!(exit, Exit::Absent | Exit::Denied | Exit::Invalid),
         };
@@ -59,7 +66,9 @@ impl CliError {
     fn of_write(self) -> StepError {
         let what = "failed to change the storage".to_owned();
         match &self {
-            CliError::Call(CallError::Missing { .. }) => StepError::Permanent { what, source: Some(Box::new(self)) },
+            CliError::Call(CallError::Missing { .. }) | CliError::TooOld { .. } => {
+                StepError::Permanent { what, source: Some(Box::new(self)) }
+            }
             CliError::Call(CallError::NotStarted { .. }) => StepError::Transient { what, source: Some(Box::new(self)) },
             CliError::Call(_) => StepError::Unknown { what, source: Some(Box::new(self)) },
             CliError::SaidNo { exit: Exit::Absent | Exit::Denied | Exit::Invalid, .. } => {

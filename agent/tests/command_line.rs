@@ -201,11 +201,38 @@ fn a_port_in_use_keeps_the_daemon_from_starting_and_is_named() {
     let output = place.understudy(&["run"]);
 
     assert_eq!(code(&output), FAILED);
-    assert!(
-        errors(&output).contains(&format!("failed to listen on {address}: another program has it")),
-        "{}",
-        errors(&output)
+    let expected = format!(
+        "understudy: failed to listen on {address}: another program has it; stop that one, or change listen.address"
     );
+    assert!(errors(&output).lines().any(|line| line.starts_with(&expected)), "{}", errors(&output));
+    // It had not begun: nothing is left of it but an empty past.
+    let shown = text(&place.understudy(&["journal", "show"]));
+    assert!(!shown.contains("runs"), "{shown}");
+}
+
+#[test]
+fn a_journal_from_a_newer_version_is_neither_read_nor_changed() {
+    let place = Place::new("");
+    let mut daemon = place.start();
+    daemon.terminate();
+    daemon.ended();
+    let segment = place.state().join("journal-000001.jsonl");
+    let mut newer = fs::read_to_string(&segment).unwrap();
+    newer.push_str("{\"v\":2,\"anything\":\"else\"}\n");
+    fs::write(&segment, &newer).unwrap();
+
+    for words in [&["run"][..], &["journal", "verify"], &["journal", "show"]] {
+        let output = place.understudy(words);
+        assert_eq!(code(&output), FAILED, "{words:?}");
+        let expected = format!(
+            "journal at {}:{} was written by another version of understudy (line version 2, this one knows 1): run that \
+             version, or a newer one",
+            segment.display(),
+            newer.lines().count()
+        );
+        assert!(errors(&output).contains(&expected), "{words:?}: {}", errors(&output));
+    }
+    assert_eq!(fs::read_to_string(&segment).unwrap(), newer);
 }
 
 #[test]

@@ -65,15 +65,20 @@ fn of_exit(ran: &Ran) -> Failure {
         13 | ESHUTDOWN => Failure::Forbidden(words),
         2 => Failure::NotFound(words),
         1 if ran.stderr.contains("unable to open config file") => Failure::Local(words),
-        1 if ran.stderr.contains("unrecognised option") => Failure::NoTool(words),
+        1 if knows_not(&ran.stderr) => Failure::NoTool(format!("{words}: it is too old, rbd 16 or newer is needed")),
         _ => Failure::Other(words),
     }
+}
+
+/// What it says of an option that it does not know, and of a command.
+fn knows_not(stderr: &str) -> bool {
+    stderr.contains("unrecognised option") || stderr.contains("error: unknown option")
 }
 
 fn of_not_run(not_run: &NotRun) -> Failure {
     let words = not_run.to_string();
     match not_run {
-        NotRun::Missing(_) => Failure::NoTool(words),
+        NotRun::Missing(_) => Failure::NoTool(format!("{words}: install ceph-common, or correct its path")),
         NotRun::Fault(_) => Failure::Local(words),
         NotRun::Silent(_) => Failure::Silent(words),
         NotRun::TooMuch(_) => Failure::TooMuch(words),

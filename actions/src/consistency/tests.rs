@@ -104,6 +104,26 @@ async fn missing_rights_images_and_mirroring_are_permanent_with_the_remedy() {
 }
 
 #[tokio::test]
+async fn an_rbd_that_is_missing_or_too_old_is_permanent_and_told_with_the_remedy() {
+    let site = Site::with(&["rbd/data"]);
+    let settings = Rbd { rbd: vec!["/nowhere/rbd".into()], ..site.settings("") };
+    let missing = run(&site.context(Step::ConsistencyPoint), &settings).await;
+    assert_eq!(
+        permanent(missing),
+        "failed to look at the images: failed to run rbd info rbd/data: there is no program \"/nowhere/rbd\" here; \
+         install it or correct its path in the settings"
+    );
+
+    let old = Site::with(&["rbd/data"]);
+    old.break_call("info", "echo usage; echo \"error: unknown option 'info rbd/data'\" >&2; exit 1");
+    assert_eq!(
+        permanent(look_at(&old).await),
+        "failed to look at the images: rbd info rbd/data failed with exit 1, it is too old, Ceph 16 or newer is needed: \
+         error: unknown option 'info rbd/data'"
+    );
+}
+
+#[tokio::test]
 async fn an_image_that_is_primary_already_is_told_as_it_is() {
     let site = Site::with(&["rbd/data"]);
     site.write("rbd/data/info", &info(true, true));

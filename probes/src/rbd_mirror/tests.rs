@@ -136,6 +136,34 @@ async fn garbage_silence_and_floods_have_their_reading_and_none_is_down() {
 }
 
 #[tokio::test]
+async fn an_rbd_that_is_missing_or_too_old_is_told_with_the_remedy() {
+    let option = Script::new("echo \"rbd: unrecognised option '--rados-osd-op-timeout'\" >&2; exit 1");
+    // As Ceph says it of a command that it does not know; the long list of those that it knows goes to standard output.
+    let command = Script::new("echo usage; echo \"error: unknown option 'mirror image status'\" >&2; exit 1");
+    let table = [
+        (
+            vec!["/nowhere/rbd".to_owned()],
+            "rbd/data: there is no program \"/nowhere/rbd\" here: install ceph-common, or correct its path",
+        ),
+        (
+            option.words(),
+            "rbd/data: exit 1: rbd: unrecognised option '--rados-osd-op-timeout': it is too old, rbd 16 or newer is needed",
+        ),
+        (
+            command.words(),
+            "rbd/data: exit 1: error: unknown option 'mirror image status': it is too old, rbd 16 or newer is needed",
+        ),
+    ];
+    for (words, expected) in table {
+        let mirror = RbdMirror::new(&RbdMirrorLook { pool: "rbd".into() }, &storage(words, &["rbd/data"])).unwrap();
+
+        let sight = mirror.look(PATIENCE).await;
+
+        assert_eq!((sight.reading, sight.detail.as_deref()), (Unknown(Reason::ToolMissing), Some(expected)));
+    }
+}
+
+#[tokio::test]
 async fn an_image_that_is_not_mirrored_is_named() {
     let script = Script::new(&answers(
         "1-healthy-standby-image-status",
