@@ -18,7 +18,7 @@ stage() { sed -e ':a' -e '/\\$/{N; s/\\\n */ /; ba' -e '}' "$file" | awk '/^FROM
 # ["a", "b"] as words.
 words() { jq -r 'join(" ")' <<<"$1"; }
 
-folder=$(mktemp -d "${TMPDIR:-/tmp}/container-XXXXXX"); trap 'rm -rf --one-file-system "$folder"' EXIT
+folder=$(mktemp -d "${TMPDIR:-/tmp}/container-XXXXXX"); chmod 755 "$folder"; trap 'rm -rf --one-file-system "$folder"' EXIT
 user=0:0 entry='' instructions=0
 while read -r instruction rest; do
   instructions=$((instructions + 1))
@@ -46,7 +46,7 @@ done < <(stage)
 
 within() { chroot --userspec="$user" "$folder" "$@" </dev/null; }
 # shellcheck disable=SC2086
-within $entry --version
+within $entry --version | grep '^understudy '
 within rbd --version
 within ceph --version
 within test -w /var/lib/understudy || die "the user can not write its state"
