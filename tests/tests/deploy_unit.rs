@@ -74,5 +74,9 @@ fn analyze(unit: &str, words: &[&str]) -> std::process::Output {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("understudy.service");
     fs::write(&path, unit).unwrap();
-    Command::new("systemd-analyze").args(words).arg(&path).output().expect("systemd-analyze is there: tests/run deploy gets it")
+    Command::new("systemd-analyze")
+        .args(words)
+        .arg(&path)
+        .output()
+        .expect("systemd-analyze is there: tests/run deploy gets it")
 }
