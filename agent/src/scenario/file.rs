@@ -1,6 +1,6 @@
 //! A scenario as it is written: the keys of the file, before anything is made of them.
 //!
-//! In: YAML. Out: [`File`]. Words such as `down(refused)` are still text here; [`words`](super::words) reads them.
+//! In: YAML. Out: [`File`]. Words such as `down(refused)` are still text here; `words` beside it reads them.
 
 use std::collections::BTreeMap;
 use std::fmt;
