@@ -29,6 +29,9 @@ pub enum StepError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// Of a promote: nothing was begun, by any try, and what it rests on is too old by now.
+    #[error("nothing was promoted: {0}")]
+    NotBegun(String),
     /// Trying again will not help.
     #[error("{what}")]
     Permanent {
@@ -62,6 +65,7 @@ impl StepError {
         match self {
             StepError::NoLease(_) | StepError::NotNoted(_) | StepError::Transient { .. } => Failure::Transient,
             StepError::Unknown { .. } => Failure::Unknown,
+            StepError::NotBegun(_) => Failure::NotBegun,
             StepError::Permanent { .. } => Failure::Permanent,
         }
     }

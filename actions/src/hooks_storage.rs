@@ -12,8 +12,12 @@ use std::time::Duration;
 use understudy_config::{Hook, StorageHooks};
 
 use crate::looks::Looks;
-use crate::promote_try::{Promote, Subject};
+use crate::promote_keeper::boot_ms;
+use crate::promote_try::{Promote, Subject, in_time, too_old};
 use crate::{Context, StepDone, StepError, Words, hook};
+
+/// The note in which try the promote webhook was called, or was about to be.
+const ASKED: &str = "asked";
 
 /// How long the status may lag behind the promote.
 const LAG: Duration = Duration::from_secs(30);
@@ -30,7 +34,10 @@ pub(crate) async fn promote(ctx: &Context, hooks: &StorageHooks) -> Result<StepD
             let promote = Promote { ctx, subject };
             let done = match promote.settle().await? {
                 Some(done) => done,
-                None => promote.start().await?.finish().await?,
+                None => {
+                    in_time(ctx, std::slice::from_ref(&promote))?;
+                    promote.start().await?.finish().await?
+                }
             };
             Ok(StepDone::saying(done))
         }
@@ -38,6 +45,14 @@ pub(crate) async fn promote(ctx: &Context, hooks: &StorageHooks) -> Result<StepD
             if role(&hooks.status, &words).await? == Role::Primary {
                 return Ok(StepDone::saying("the status hook says primary"));
             }
+            let attempt = ctx.order.attempt.to_string();
+            match ctx.noted(ASKED) {
+                None if ctx.order.start_before_ms.is_some_and(|limit| boot_ms() >= limit) => return Err(too_old()),
+                // The agent died with this try under way. Only a human's retry asks again.
+                Some(asked) if asked == attempt => return was_asked(hooks, &words).await,
+                Some(_) | None => {}
+            }
+            ctx.gate.note(ASKED, attempt).await?;
             hook::write(&hooks.promote, &words, ctx.gate.permit().await?).await?;
             if becomes_primary(&hooks.status, &words).await? {
                 return Ok(StepDone::saying("promoted by webhook; the status hook says primary"));
@@ -45,6 +60,14 @@ pub(crate) async fn promote(ctx: &Context, hooks: &StorageHooks) -> Result<StepD
             Err(StepError::unknown("the promote hook succeeded, yet the status hook does not say primary"))
         }
     }
+}
+
+async fn was_asked(hooks: &StorageHooks, words: &Words) -> Result<StepDone, StepError> {
+    if becomes_primary(&hooks.status, words).await? {
+        return Ok(StepDone::saying("promoted by webhook before the agent ended; the status hook says primary"));
+    }
+    let what = "the promote webhook was called before the agent ended, yet the status hook does not say primary";
+    Err(StepError::unknown(what))
 }
 
 /// All that the hooks speak of.

@@ -56,6 +56,27 @@ pub(crate) struct Promote<'a, S> {
     pub subject: S,
 }
 
+/// A promote that no try has begun rests on its recheck alone, and is not started once that is too old: the agent may have
+/// been down for an hour since it was ordered (S2). What has begun must be brought to its end.
+///
+/// # Errors
+/// [`StepError::NotBegun`]: the recheck comes first.
+pub(crate) fn in_time<S: Subject>(ctx: &Context, promotes: &[Promote<'_, S>]) -> Result<(), StepError> {
+    if ctx.order.start_before_ms.is_none_or(|limit| boot_ms() < limit) {
+        return Ok(());
+    }
+    for promote in promotes {
+        if promote.was_begun()? {
+            return Ok(());
+        }
+    }
+    Err(too_old())
+}
+
+pub(crate) fn too_old() -> StepError {
+    StepError::NotBegun("its recheck is too old by now".into())
+}
+
 /// A promote whose keeper was sent.
 pub(crate) struct Started<'a, S> {
     promote: &'a Promote<'a, S>,
@@ -80,6 +101,17 @@ impl<'a, S: Subject> Promote<'a, S> {
             }
         }
         Ok(self.subject.is_primary().await?.then(|| format!("{} is primary", self.name())))
+    }
+
+    /// Whether any try has begun a promote of this subject. Only then is the run beyond return.
+    fn was_begun(&self) -> Result<bool, StepError> {
+        for folder in self.folders()? {
+            match self.state(&folder)? {
+                State::Untouched | State::Closed | State::Ended(Ended { ending: Ending::NotRun { .. }, .. }) => {}
+                State::Running(_) | State::Ended(_) | State::Died(_) => return Ok(true),
+            }
+        }
+        Ok(false)
     }
 
     async fn settle_one(&self, folder: &Folder) -> Result<Option<String>, StepError> {

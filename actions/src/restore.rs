@@ -190,7 +190,7 @@ fn worst(mut failed: Vec<StepError>) -> Option<StepError> {
     failed.sort_by_key(|error| match error {
         StepError::Permanent { .. } => 0,
         StepError::Unknown { .. } => 1,
-        StepError::NoLease(_) | StepError::NotNoted(_) | StepError::Transient { .. } => 2,
+        StepError::NoLease(_) | StepError::NotNoted(_) | StepError::NotBegun(_) | StepError::Transient { .. } => 2,
     });
     failed.into_iter().next()
 }

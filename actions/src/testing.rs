@@ -144,6 +144,7 @@ pub fn context(pair: Pair, step: Step, gate: &Arc<Gate>) -> Context {
         nonce: None,
         notes: Default::default(),
         bound: Some(LossBound::AtMost(65_000)),
+        start_before_ms: None,
     };
     Context {
         order: Arc::new(order),

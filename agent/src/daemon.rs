@@ -338,7 +338,7 @@ impl Core {
 
     fn act(&mut self, command: Command) {
         match command {
-            Command::Journal(_) => {}
+            Command::Journal(record) => self.runner.see(&record),
             Command::ProbeNow { pair } => self.guard.look_now(pair),
             Command::HoldLease { pair } => self.guard.hold_lease(pair),
             Command::RunStep { pair, order } => {

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 use understudy_actions::{Context, Gatekeeper, Later, Permit, StepError};
 use understudy_config::Pair;
-use understudy_core::{Event, Failure, PairId, Step, StepOrder, StepResult};
+use understudy_core::{Event, Failure, PairId, Record, RunId, Step, StepOrder, StepResult};
 
 use crate::inbox::Inbox;
 use crate::lease::Lease;
@@ -59,6 +59,13 @@ pub struct Runner {
     halted: Arc<AtomicBool>,
     progress: Progress,
     tasks: BTreeMap<(PairId, Step), AbortHandle>,
+    leaves: BTreeMap<(PairId, Step), Leave>,
+}
+
+/// That a try may write: until the run stops or ends, or a human has the step.
+struct Leave {
+    run: RunId,
+    withdrawn: Arc<AtomicBool>,
 }
 
 impl Runner {
@@ -68,7 +75,8 @@ impl Runner {
     /// - `halted`: once set, nothing is written to the world any more.
     #[must_use]
     pub fn new(site: &str, state: PathBuf, program: PathBuf, inbox: Inbox, halted: Arc<AtomicBool>) -> Self {
-        Self { site: site.into(), state, program, inbox, halted, progress: Progress::default(), tasks: BTreeMap::new() }
+        let (progress, tasks, leaves) = (Progress::default(), BTreeMap::new(), BTreeMap::new());
+        Self { site: site.into(), state, program, inbox, halted, progress, tasks, leaves }
     }
 
     /// Where the running steps say how far they are.
@@ -90,6 +98,7 @@ impl Runner {
             inbox: self.inbox.clone(),
             lease: means.lease.clone(),
             halted: self.halted.clone(),
+            withdrawn: self.give_leave(pair, &order),
             progress: self.progress.clone(),
         };
         let ctx = Context {
@@ -110,6 +119,26 @@ impl Runner {
             inbox.event(Event::StepEnded { pair, run, step, attempt, result }).await;
         };
         self.tasks.insert(key, tokio::spawn(task.instrument(span)).abort_handle());
+    }
+
+    fn give_leave(&mut self, pair: PairId, order: &StepOrder) -> Arc<AtomicBool> {
+        let withdrawn = Arc::new(AtomicBool::new(false));
+        let leave = Leave { run: order.run.clone(), withdrawn: withdrawn.clone() };
+        self.leaves.insert((pair, order.step), leave);
+        withdrawn
+    }
+
+    /// Withdraws the leave to write of every try that a record ends although its task lives on: what comes late must not
+    /// undo what was done since. Nothing is killed; the task ends by itself when it asks to write (S1, S6).
+    pub fn see(&mut self, record: &Record) {
+        let (run, step) = match record {
+            Record::Stuck { run, step, .. } | Record::Skipped { run, step, .. } => (run, Some(*step)),
+            Record::RunStopping { run, .. } | Record::RunEnded { run, .. } => (run, None),
+            _ => return,
+        };
+        let ended =
+            self.leaves.iter().filter(|((_, s), leave)| leave.run == *run && step.is_none_or(|step| step == *s));
+        ended.for_each(|(_, leave)| leave.withdrawn.store(true, Ordering::Release));
     }
 
     /// Ends every task. What they began is found again by reading the world.
@@ -134,6 +163,7 @@ struct StepGate {
     inbox: Inbox,
     lease: Lease,
     halted: Arc<AtomicBool>,
+    withdrawn: Arc<AtomicBool>,
     progress: Progress,
 }
 
@@ -144,6 +174,9 @@ impl Gatekeeper for StepGate {
                 return Err(StepError::NoLease(
                     "the journal takes no records, so nothing is written to the world".into(),
                 ));
+            }
+            if self.withdrawn.load(Ordering::Acquire) {
+                return Err(StepError::NoLease("this try is over: its run stops, or a human has the step".into()));
             }
             self.lease.permit(self.order.epoch).await
         })
@@ -163,5 +196,87 @@ impl Gatekeeper for StepGate {
     fn progress(&self, text: String) {
         tracing::debug!(step = %self.order.step, "{text}");
         self.progress.set(self.pair, self.order.step, text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use understudy_core::Ending;
+
+    use super::*;
+
+    const PAIR: PairId = PairId(0);
+
+    #[tokio::test]
+    async fn a_try_that_is_over_for_the_core_gets_no_leave_to_write_any_more() {
+        let (run, pair) = (RunId("nexus-1".into()), || "nexus".into());
+        let (step, message, by) = (Step::Quiesce, || "late".to_owned(), || "anna".to_owned());
+        for record in [
+            Record::Stuck { pair: pair(), run: run.clone(), step, message: message() },
+            Record::Skipped { pair: pair(), run: run.clone(), step, by: by(), reason: message() },
+            Record::RunStopping { pair: pair(), run: run.clone(), why: message() },
+            Record::RunEnded { pair: pair(), run: run.clone(), ending: Ending::Stopped { why: message() } },
+        ] {
+            let mut runner = runner();
+            let gate = gate(&mut runner, &run, step);
+            assert!(gate.permit().await.is_ok());
+
+            runner.see(&record);
+
+            assert!(gate.permit().await.is_err(), "{record:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn another_step_another_run_and_the_next_try_keep_their_leave() {
+        let (run, other) = (RunId("nexus-1".into()), RunId("nexus-2".into()));
+        let mut runner = runner();
+        let kept = [gate(&mut runner, &run, Step::Restore), gate(&mut runner, &other, Step::Fence)];
+        gate(&mut runner, &run, Step::Quiesce);
+
+        runner.see(&Record::Stuck {
+            pair: "nexus".into(),
+            run: run.clone(),
+            step: Step::Quiesce,
+            message: "late".into(),
+        });
+        let next = gate(&mut runner, &run, Step::Quiesce);
+
+        for gate in kept.iter().chain([&next]) {
+            assert!(gate.permit().await.is_ok(), "{}", gate.order.step);
+        }
+    }
+
+    fn runner() -> Runner {
+        let (inbox, _messages) = Inbox::new();
+        Runner::new("standby-b", std::env::temp_dir(), "understudy".into(), inbox, Arc::default())
+    }
+
+    fn gate(runner: &mut Runner, run: &RunId, step: Step) -> StepGate {
+        let order = StepOrder {
+            run: run.clone(),
+            step,
+            attempt: 1,
+            epoch: 1,
+            key: format!("{run}/{step}"),
+            resumed: false,
+            images: vec![],
+            points: vec![],
+            nonce: None,
+            notes: BTreeMap::new(),
+            bound: None,
+            start_before_ms: None,
+        };
+        StepGate {
+            pair: PAIR,
+            inbox: runner.inbox.clone(),
+            lease: Lease::Directory { lasts: Duration::from_secs(15) },
+            halted: runner.halted.clone(),
+            withdrawn: runner.give_leave(PAIR, &order),
+            progress: runner.progress(),
+            order: Arc::new(order),
+        }
     }
 }

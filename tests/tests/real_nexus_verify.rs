@@ -191,6 +191,7 @@ impl RealNexus {
             nonce: None,
             notes: notes.taken(),
             bound: Some(LossBound::AtMost(60_000)),
+            start_before_ms: None,
         };
         let gate = Gate { notes: notes.clone(), step };
         run(Context {

@@ -80,6 +80,33 @@ async fn a_webhook_that_makes_it_primary_is_done_and_is_not_called_again() {
     assert_eq!(site.gate.permits(), 1);
 }
 
+#[tokio::test]
+async fn neither_a_program_nor_a_webhook_is_called_first_on_a_recheck_that_is_too_old() {
+    for hook in ["command: { command: ['true'] }", "webhook: { url: 'http://127.0.0.1:1/' }"] {
+        let site = site("echo secondary");
+        let late = |order: &mut understudy_core::StepOrder| order.start_before_ms = Some(1);
+
+        let error = run_hooks_with(&site, hook, late).await.unwrap_err();
+
+        assert_eq!(error.failure(), Failure::NotBegun);
+        assert_eq!(site.gate.permits(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_was_called_before_a_crash_is_not_called_again_by_itself() {
+    // Asked again, the status hook knows no role any more, so that nobody waits for it.
+    let seen = tempfile::tempdir().unwrap();
+    let seen = seen.path().join("seen").display().to_string();
+    let site = site(&format!("if [ -f {seen} ]; then echo lost; else touch {seen}; echo secondary; fi"));
+    let asked = |order: &mut understudy_core::StepOrder| drop(order.notes.insert("promote/asked".into(), "1".into()));
+
+    let error = run_hooks_with(&site, "webhook: { url: 'http://127.0.0.1:1/' }", asked).await.unwrap_err();
+
+    assert_eq!(error.failure(), Failure::Permanent, "{error}");
+    assert_eq!(site.gate.permits(), 0);
+}
+
 /// A site whose status hook prints the file `role`, or else runs `status`.
 fn site(status: &str) -> Site {
     let site = Site::with(&[]);
@@ -94,9 +121,17 @@ fn run(site: &Site, promote: &str, attempt: u32) -> impl Future<Output = Result<
 }
 
 fn run_hooks(site: &Site, hook: &str, attempt: u32) -> impl Future<Output = Result<StepDone, StepError>> + use<> {
+    run_hooks_with(site, hook, move |order| order.attempt = attempt)
+}
+
+fn run_hooks_with<F: FnOnce(&mut understudy_core::StepOrder)>(
+    site: &Site,
+    hook: &str,
+    order: F,
+) -> impl Future<Output = Result<StepDone, StepError>> + use<F> {
     let status = site.path("status.sh");
     let hooks: StorageHooks =
         yaml(&format!("{{ status: {{ command: {{ command: [sh, {}] }} }}, promote: {{ {hook} }} }}", status.display()));
-    let ctx = site.context_with(Step::Promote, |order| order.attempt = attempt);
+    let ctx = site.context_with(Step::Promote, order);
     async move { promote(&ctx, &hooks).await }
 }

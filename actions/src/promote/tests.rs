@@ -306,6 +306,41 @@ async fn a_look_that_fails_for_a_moment_is_repeated() {
     assert_eq!(forced(&site), 1);
 }
 
+#[tokio::test]
+async fn a_promote_that_no_try_has_begun_is_not_started_on_a_recheck_that_is_too_old() {
+    let site = Site::quiesced(BOTH);
+
+    let error = promote_late(&site, 1).await.unwrap_err();
+
+    assert_eq!(error.failure(), Failure::NotBegun);
+    assert_eq!((forced(&site), site.gate.permits()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_promote_that_lives_is_waited_for_however_old_its_recheck_is() {
+    let site = Site::quiesced(&[IMAGE]);
+    site.write("rbd/data/promote", WAITS);
+    let gone = tokio::spawn(promote(&site, 1));
+    running(&site).await;
+    gone.abort();
+    site.write("rbd/data/go", "");
+
+    assert!(promote_late(&site, 1).await.unwrap().detail.contains("is primary"));
+    assert_eq!(forced(&site), 1);
+}
+
+#[tokio::test]
+async fn what_was_begun_is_brought_to_its_end_however_old_the_recheck_is() {
+    let site = Site::quiesced(BOTH);
+    site.write("rbd/db/promote", "exit 5");
+    promote(&site, 1).await.unwrap_err();
+    site.write("rbd/db/promote", r#"cp "$dir/promoted.info" "$at/info"; cp "$dir/promoted.snaps" "$at/snaps""#);
+
+    promote_late(&site, 2).await.unwrap();
+
+    assert_eq!(forced(&site), 3);
+}
+
 #[test]
 fn a_name_in_a_path_leads_nowhere_else() {
     let site = Site::quiesced(&[]);
@@ -320,6 +355,13 @@ fn a_name_in_a_path_leads_nowhere_else() {
 
 fn promote(site: &Site, attempt: u32) -> impl Future<Output = Result<StepDone, StepError>> + use<> {
     let ctx = site.context_with(Step::Promote, |order| order.attempt = attempt);
+    let settings = site.settings("");
+    async move { run(&ctx, &settings).await }
+}
+
+/// As ordered by an agent whose recheck is of long ago.
+fn promote_late(site: &Site, attempt: u32) -> impl Future<Output = Result<StepDone, StepError>> + use<> {
+    let ctx = site.context_with(Step::Promote, |order| (order.attempt, order.start_before_ms) = (attempt, Some(1)));
     let settings = site.settings("");
     async move { run(&ctx, &settings).await }
 }

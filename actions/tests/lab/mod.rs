@@ -274,6 +274,7 @@ impl Trial<'_> {
             nonce: None,
             notes: self.notes.lock().unwrap().clone(),
             bound: None,
+            start_before_ms: None,
         };
         Context {
             order: Arc::new(order),

@@ -132,6 +132,7 @@ impl Bench {
             nonce: None,
             notes: Default::default(),
             bound: None,
+            start_before_ms: None,
         };
         run(Context {
             order: Arc::new(order),

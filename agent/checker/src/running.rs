@@ -80,6 +80,8 @@ pub struct RunSoFar {
     bound: Option<LossBound>,
     /// A sign of life that has not stopped it yet.
     life: Option<String>,
+    /// The agent was restarted before the promote, and has not looked at A again.
+    unseen: bool,
 }
 
 impl RunSoFar {
@@ -113,11 +115,14 @@ impl RunSoFar {
             proof: None,
             bound: run.bound,
             life: None,
+            unseen: false,
         }
     }
 
     /// Rechecks are of the process that made them; the limits of what outlives it count from now.
     pub fn restart(&mut self, now: Now) {
+        let beyond = self.going == Going::Back || self.was_begun(Step::PromoteRecheck);
+        self.unseen = !self.ended && !beyond && self.is_done(Step::Recheck);
         for (step, progress) in &mut self.steps {
             if let Standing::Running { since } = &mut progress.standing {
                 *since = now;
@@ -231,6 +236,10 @@ impl Pair {
         if let (Some(life), true) = (&run.life, step != Step::MirrorBack) {
             return scene.rule(Invariant::S4, false, || format!("{step} was begun although {life} was alive"));
         }
+        let blindly = run.unseen && run.going == Going::Forward && step != Step::Recheck;
+        scene.rule(Invariant::S2, !blindly, || {
+            format!("{step} was begun after a restart, before A was looked at again")
+        })?;
         if step == Step::Promote {
             self.check_point_of_no_return(scene, run)?;
         }
@@ -368,6 +377,8 @@ impl Pair {
             }
             StepResult::Failed { failure, .. } => {
                 check_failure(scene, step, progress, *failure, again)?;
+                // Nobody has begun anything: the way back is open still, and the recheck is due again.
+                progress.begun &= *failure != Failure::NotBegun;
                 if !again {
                     self.owed = Some(Owed::Page(PageKind::Stuck, Invariant::L2));
                 }
@@ -390,6 +401,7 @@ impl Pair {
             (Step::ConsistencyPoint, Finding::Mirror(facts)) => self.learn_bound(scene, id, facts)?,
             (Step::Recheck | Step::PromoteRecheck, finding) => {
                 self.check_recheck(scene, id, step, p, finding)?;
+                self.open_mut(id)?.unseen = false;
             }
             _ => {}
         }
@@ -458,7 +470,7 @@ impl Pair {
         let progress = self.open(id)?.steps.get(&step).copied();
         let standing = progress.map(|progress| progress.standing);
         let fits = if by.starts_with(BY_ITSELF) {
-            let looks_only = matches!(step, Step::Verify | Step::PromoteRecheck);
+            let looks_only = matches!(step, Step::Verify | Step::Recheck | Step::PromoteRecheck);
             looks_only && matches!(standing, Some(Standing::Done { .. }))
         } else {
             standing == Some(Standing::Stuck)
@@ -570,7 +582,9 @@ fn check_try(scene: &mut Scene<'_>, step: Step, attempt: u32, progress: Progress
 fn check_failure(scene: &mut Scene<'_>, step: Step, progress: Progress, failure: Failure, again: bool) -> Kept {
     let waits_for_a = step == Step::Fence;
     scene.rule(Invariant::L1, !waits_for_a, || "a fence that failed holds the run up".into())?;
-    let repeats = again && step == Step::Promote;
+    let not_begun = failure == Failure::NotBegun;
+    scene.rule(Invariant::S10, !not_begun || step == Step::Promote, || format!("{step} does not begin by itself"))?;
+    let repeats = again && step == Step::Promote && !not_begun;
     scene.rule(Invariant::S10, !repeats, || "a promote that failed will be repeated".into())?;
     let hopeless = again && failure == Failure::Permanent;
     scene.rule(Invariant::S11, !hopeless, || format!("{step} will be tried again although that can not help"))?;

@@ -369,6 +369,31 @@ fn a_promote_that_is_repeated_by_itself_breaks_s10() {
 }
 
 #[test]
+fn a_step_after_a_restart_before_a_was_looked_at_again_breaks_s2() {
+    let started = Record::Started { version: "test".into(), config_digest: "digest".into() };
+    let story = after(&approved(), is_outcome(Step::Fence), vec![started]);
+
+    breaks(&story, S2, "was begun after a restart, before A was looked at again");
+}
+
+#[test]
+fn only_a_promote_that_nobody_began_may_be_tried_again_by_itself() {
+    let not_begun = |step: Step| {
+        changed(&approved(), |record| {
+            if let Record::Outcome { step: ended, result, again_ms, .. } = record
+                && *ended == step
+            {
+                *result = StepResult::Failed { failure: Failure::NotBegun, message: "the recheck is too old".into() };
+                *again_ms = Some(1)
+            }
+        })
+    };
+
+    breaks(&not_begun(Step::Deploy), S10, "deploy does not begin by itself");
+    breaks(&not_begun(Step::Promote), S9, "was begun before promote was done");
+}
+
+#[test]
 fn more_tries_than_the_rules_allow_break_s11() {
     let mut world = World::failing_over(policy());
     world.play_until(Some(Step::Deploy));

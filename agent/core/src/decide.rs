@@ -184,7 +184,9 @@ impl PairState {
         let now = scene.now().wall_ms;
         let window = signed(millis(scene.policy.automatic_window));
         let together = signed(millis(2 * scene.rules.hold_down));
-        let earlier = scene.automatic_wall_ms.iter().filter(|at| now - **at < window && now - **at > together).count();
+        // One that seems to lie far ahead was made before the clock was set back: nobody knows how long ago.
+        let ages = scene.automatic_wall_ms.iter().map(|at| now.saturating_sub(*at));
+        let earlier = ages.filter(|age| *age < window && age.saturating_abs() > together).count();
         let max = scene.policy.automatic_max;
         let open = u32::try_from(earlier).unwrap_or(u32::MAX) < max;
         gate(Gate::BlastRadius, open, format!("{earlier} automatic failovers in the window, at most {max}"))

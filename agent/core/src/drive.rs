@@ -73,6 +73,7 @@ impl PairState {
             _ => false,
         };
         due && run.is_ready(step)
+            && is_looked_at(run, step)
             && self.durable.pause.is_none()
             && self.lease_gate(scene.rules, now).open
             && (!needs_fence(step) || self.fenced(scene, run).is_some())
@@ -81,14 +82,13 @@ impl PairState {
 
     /// A promote rests on readings younger than one period (S2). A retried one was begun on such, and is beyond return.
     fn is_rechecked_freshly(&self, scene: &Scene<'_>, run: &Run) -> bool {
-        let slowest = self.signs.quorum(scene.rules).map(|(probe, _)| probe.period).max().unwrap_or_default();
         let done = run.entry(Step::PromoteRecheck).map(|entry| &entry.status);
         // Doubt that came after the recheck is one of its own: the next one stops the run (S3).
         let doubted = scene.doubts() && !run.authority.is_forced();
         run.was_begun(Step::Promote)
             || !doubted
                 && matches!(done, Some(StepStatus::Done { at, .. }) if at.boot_id == scene.now().boot_id
-                && scene.now().since(at.boot_ms) < slowest)
+                && scene.now().since(at.boot_ms) < self.slowest(scene))
     }
 
     /// The proof that the promote needs (S6).
@@ -143,6 +143,21 @@ impl PairState {
         }
     }
 
+    /// Until when a promote may be started that nobody has started yet: its recheck holds for one period, and its own looks
+    /// may take two calls. After that the recheck comes first, however the time went by: a crash, a pause, a lost lease (S2).
+    fn start_before_ms(&self, scene: &Scene<'_>, run: &Run) -> u64 {
+        match run.entry(Step::PromoteRecheck).map(|entry| &entry.status) {
+            Some(StepStatus::Done { at, .. }) if at.boot_id == scene.now().boot_id => {
+                (*at + self.slowest(scene) + 2 * scene.rules.plan.lease_margin).boot_ms
+            }
+            _ => 0,
+        }
+    }
+
+    fn slowest(&self, scene: &Scene<'_>) -> Duration {
+        self.signs.quorum(scene.rules).map(|(probe, _)| probe.period).max().unwrap_or_default()
+    }
+
     fn send(&self, scene: &mut Scene<'_>, step: Step, attempt: u32, resumed: bool) {
         let Some(run) = self.durable.open_run() else { return };
         let order = StepOrder {
@@ -157,18 +172,52 @@ impl PairState {
             nonce: run.nonce.clone(),
             notes: run.notes.clone(),
             bound: run.bound,
+            start_before_ms: (step == Step::Promote).then(|| self.start_before_ms(scene, run)),
         };
         scene.out.push(Command::RunStep { pair: scene.id, order: Box::new(order) });
     }
 
-    /// After a restart: what was under way is run again, and reads the world first. It waits for the lease and for the end
-    /// of a pause, like every step.
+    /// After a restart: what was under way is run again, and reads the world first. It waits for the lease, for the end of a
+    /// pause and for a look at A, like every step.
     fn send_again(&mut self, scene: &mut Scene<'_>) {
         let free = self.durable.pause.is_none() && self.lease_gate(scene.rules, scene.now()).open;
-        if free {
-            for (step, attempt) in std::mem::take(&mut self.unsent) {
-                self.send(scene, step, attempt, true);
+        let Some(run) = self.durable.open_run().filter(|run| free && is_looked_at(run, Step::Fence)) else { return };
+        // One that was overdue while it waited is a human's by now.
+        let under_way = |(step, attempt): &(Step, u32)| run.running().any(|(s, a, _)| (s, a) == (*step, *attempt));
+        let due: Vec<(Step, u32)> = self.unsent.iter().copied().filter(under_way).collect();
+        self.unsent.clear();
+        for (step, attempt) in due {
+            self.send(scene, step, attempt, true);
+        }
+    }
+
+    /// After a restart A is looked at before anything is done to it: an agent that was down for an hour knows nothing of
+    /// that hour, and a fence that goes on by itself would strike an A that lives again (S2, S4).
+    pub(crate) fn look_before_going_on(&mut self, scene: &mut Scene<'_>) {
+        let seen = self.signs.quorum(scene.rules).any(|(_, signal)| signal.last_started_ms.is_some());
+        let Some(run) = self.durable.open_run().filter(|_| !seen) else { return };
+        let passed = matches!(run.entry(Step::Recheck).map(|e| &e.status), Some(StepStatus::Done { .. }));
+        match run.phase {
+            Phase::Forward if passed && !run.was_begun(Step::PromoteRecheck) => {
+                let (pair, run) = (scene.rules.name.clone(), run.id.clone());
+                let by = "understudy: nobody watched A meanwhile".to_owned();
+                self.journal(scene, Record::Retried { pair, run, step: Step::Recheck, by });
             }
+            Phase::BringingBack { .. } => self.leave_unsent(scene),
+            Phase::Forward | Phase::Ended { .. } => {}
+        }
+    }
+
+    /// A run that stops takes nothing up again that was under way when the agent ended, but the way back itself.
+    fn leave_unsent(&mut self, scene: &mut Scene<'_>) {
+        let (back, left) = std::mem::take(&mut self.unsent).into_iter().partition(|(s, _)| *s == Step::MirrorBack);
+        self.unsent = back;
+        for (step, attempt) in left {
+            let message = "it was under way when the agent ended, and the run stops".to_owned();
+            let result = StepResult::Failed { failure: Failure::Unknown, message };
+            let result = if step == Step::Fence { fence_always_ends(result) } else { result };
+            let again = self.again(scene, step, attempt, &result);
+            self.end_step(scene, step, attempt, result, again);
         }
     }
 
@@ -243,7 +292,7 @@ impl PairState {
         }
         let vouched = !scene.doubts() && scene.fitness.vouched_since(scene.policy, asked_ms);
         let witnessed = self.is_witnessed(scene, run, asked_ms);
-        match fresh_quorum(&self.signs, scene.rules, asked_ms) {
+        match fresh_quorum(&self.signs, scene.rules, asked_ms, now) {
             Fresh::Broken(why) => Rechecked::Stop(why),
             Fresh::Down if vouched && witnessed => Rechecked::Good,
             Fresh::Down | Fresh::NotYet if self.waited_too_long(scene, asked_ms) => Rechecked::Stop(format!(
@@ -326,11 +375,12 @@ impl PairState {
     fn again(&self, scene: &Scene<'_>, step: Step, attempt: u32, result: &StepResult) -> Option<u64> {
         let StepResult::Failed { failure, .. } = result else { return None };
         // A promote is never repeated by itself: what a second force leaves behind nobody knows (S10).
-        if step == Step::Promote || attempt >= scene.rules.plan.attempts {
+        if (step == Step::Promote && *failure != Failure::NotBegun) || attempt >= scene.rules.plan.attempts {
             return None;
         }
         let now = scene.now().boot_ms;
         match failure {
+            Failure::NotBegun => Some(now),
             Failure::Transient | Failure::Unknown => Some(now + millis(backoff(scene.rules.plan.retry_after, attempt))),
             Failure::Permanent => None,
         }
@@ -432,6 +482,7 @@ impl PairState {
         }
         self.journal(scene, Record::RunStopping { pair, run: id.clone(), why: why.into() });
         scene.page(PageKind::Stopped, format!("run {id} stopped before the promote: {why}; A remains the active site"));
+        self.leave_unsent(scene);
         self.bring_back(scene);
     }
 
@@ -544,6 +595,11 @@ impl PairState {
             );
         }
     }
+}
+
+/// Whether A was looked at since this process began to watch it, which everything but that look waits for.
+fn is_looked_at(run: &Run, step: Step) -> bool {
+    step == Step::Recheck || run.phase != Phase::Forward || run.is_over(Step::Recheck)
 }
 
 fn needs_fence(step: Step) -> bool {

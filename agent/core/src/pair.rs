@@ -41,7 +41,7 @@ pub struct PairState {
     /// When the role changed last in the life of this process, in milliseconds of `Now::boot_ms`.
     pub(crate) role_since_ms: u64,
     /// Steps that were under way before a restart and are not sent again yet.
-    pub(crate) unsent: Vec<(crate::Step, u32)>,
+    pub(crate) unsent: Vec<(Step, u32)>,
 }
 
 /// What is at hand while one event is taken.
@@ -140,6 +140,7 @@ impl PairState {
         if self.durable.request.is_some() {
             self.void_request(scene, "the agent was restarted before it was answered");
         }
+        self.look_before_going_on(scene);
     }
 
     /// Whether this pair may ever write, so that it needs its lease: not in observe, but an open run goes on.
@@ -167,6 +168,7 @@ impl PairState {
             Event::Ordered { by, order, ticket, .. } => {
                 // The order is judged by the state as it is now, not as it was at the last look.
                 self.evaluate(scene);
+                self.tend_request(scene);
                 self.obey(scene, by, order, ticket);
             }
             Event::Tick | Event::SelfRead { .. } => {}

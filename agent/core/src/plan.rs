@@ -281,6 +281,8 @@ pub enum Failure {
     Unknown,
     /// Trying again will not help; a human must look.
     Permanent,
+    /// Of a promote: no try of this run has ever begun one, and its recheck is too old by now. The recheck comes first.
+    NotBegun,
 }
 
 /// What a step found out, as far as others need it.
@@ -587,4 +589,6 @@ pub struct StepOrder {
     pub notes: BTreeMap<String, String>,
     /// The loss bound that was named, for the report and the age of the surviving canary.
     pub bound: Option<LossBound>,
+    /// Of a promote: one that no try has begun may be started before then, in milliseconds of `Now::boot_ms`.
+    pub start_before_ms: Option<u64>,
 }

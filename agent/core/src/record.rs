@@ -11,7 +11,9 @@ use crate::event::PageKind;
 use crate::gate::GateState;
 use crate::mirror::{ImagePoint, LossBound, SourceTimes, loss_bound};
 use crate::names::{ImageName, PairName, RequestId, RunId};
-use crate::plan::{Consent, Ending, FenceOutcome, FenceProof, Finding, Phase, Run, Step, StepResult, StepStatus};
+use crate::plan::{
+    Consent, Ending, Failure, FenceOutcome, FenceProof, Finding, Phase, Run, Step, StepResult, StepStatus,
+};
 use crate::policy::Policy;
 use crate::reading::{Reading, Reason};
 use crate::time::Now;
@@ -750,6 +752,9 @@ impl Run {
             StepResult::Failed { .. } => {}
         }
         let Some(entry) = self.entry_mut(step) else { return };
+        if matches!(result, StepResult::Failed { failure: Failure::NotBegun, .. }) {
+            entry.began = None;
+        }
         entry.status = match (result, again_ms) {
             (StepResult::Done { detail, .. }, _) => StepStatus::Done { at, detail: detail.clone() },
             (StepResult::Failed { message, .. }, Some(until_ms)) => {

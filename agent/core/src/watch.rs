@@ -293,8 +293,9 @@ pub(crate) enum Fresh {
     Broken(String),
 }
 
-/// Judges the readings made since `since_ms` alone, for the rechecks (S2).
-pub(crate) fn fresh_quorum(signs: &Signs, policy: &PairPolicy, since_ms: u64) -> Fresh {
+/// Judges the readings made since `since_ms` alone, for the rechecks (S2). A recheck may be held up by a pause or a lost
+/// lease: the last reading of a probe counts only while the next one is not due.
+pub(crate) fn fresh_quorum(signs: &Signs, policy: &PairPolicy, since_ms: u64, now: Now) -> Fresh {
     let mut down = 0;
     let mut waiting = false;
     for domain in domains_of(policy) {
@@ -304,8 +305,9 @@ pub(crate) fn fresh_quorum(signs: &Signs, policy: &PairPolicy, since_ms: u64) ->
         }
         let mut all_down = true;
         for (probe, signal) in voters {
+            let due_ms = now.boot_ms.saturating_sub(millis(probe.period + probe.timeout) + 1);
             match signal.last {
-                _ if !signal.read_since(since_ms) => (waiting, all_down) = (true, false),
+                _ if !signal.read_since(since_ms.max(due_ms)) => (waiting, all_down) = (true, false),
                 Reading::Up => return Fresh::Broken(format!("probe {} is Up", probe.name)),
                 Reading::Down(_) => {}
                 Reading::Unknown(_) => (waiting, all_down) = (true, false),

@@ -448,6 +448,7 @@ fn automatic_failovers_of_many_pairs_are_bounded() {
     assert!(gates(5_000), "pairs that fail together are one decision");
     assert!(!gates(600_000), "another one in the same hour is too many");
     assert!(gates(4_000_000), "the window is over");
+    assert!(!gates(-600_000), "a clock that was set back makes nothing forgotten");
 }
 
 #[test]

@@ -451,6 +451,7 @@ fn a_pause_lets_the_running_step_end_and_records_no_new_intent() {
     assert_eq!(world.records(|r| matches!(r, Record::Intent { .. })), intents);
 
     world.order(Order::Resume).expect("it is paused");
+    world.run(2);
     assert!(is_running(&world, Step::ConsistencyPoint));
 }
 

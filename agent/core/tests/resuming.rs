@@ -1,0 +1,206 @@
+//! A run that is taken up again after a restart, a pause or a lost lease rests on what is seen then (S2, S4, S6, S10).
+
+mod common;
+
+use common::*;
+use understudy_core::*;
+
+fn ending(world: &World) -> Option<Ending> {
+    match world.run_state().phase {
+        Phase::Ended { ending, .. } => Some(ending),
+        Phase::Forward | Phase::BringingBack { .. } => None,
+    }
+}
+
+fn is_running(world: &World, step: Step) -> bool {
+    matches!(world.status(step), StepStatus::Running { .. })
+}
+
+/// The agent ends, and is started again after so many seconds, in which A became as it is now in `sees`.
+fn restart_after(world: &mut World, seconds: u64, sees: Sees) {
+    world.now = world.now + secs(seconds);
+    world.sees = sees;
+    world.sent.clear();
+    world.restart();
+    world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None, epoch: None });
+    world.event(Event::Tick);
+}
+
+fn steps_sent(world: &World) -> Vec<Step> {
+    world.orders().iter().map(|order| order.step).collect()
+}
+
+#[test]
+fn a_fence_is_not_taken_up_again_at_an_a_that_came_back_meanwhile() {
+    let mut world = World::failing_over(policy());
+    assert!(is_running(&world, Step::Fence));
+
+    restart_after(&mut world, 3600, ALIVE);
+    world.run(10);
+    world.play_until(None);
+
+    assert_eq!(steps_sent(&world), []);
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+    assert_eq!(world.durable().role, Role::AtA);
+}
+
+#[test]
+fn a_fence_is_taken_up_again_as_soon_as_a_was_seen_dead() {
+    let mut world = World::failing_over(policy());
+
+    restart_after(&mut world, 60, DEAD);
+    assert_eq!(steps_sent(&world), []);
+    world.run(10);
+
+    assert!(steps_sent(&world).contains(&Step::Fence));
+    world.play_until(None);
+    assert_eq!(ending(&world), Some(Ending::Succeeded));
+}
+
+#[test]
+fn a_quiesce_that_was_under_way_is_not_repeated_but_taken_back_when_a_came_back_meanwhile() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Quiesce));
+
+    restart_after(&mut world, 3600, ALIVE);
+    world.run(10);
+    world.play_until(None);
+
+    assert_eq!(steps_sent(&world), [Step::MirrorBack]);
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+}
+
+#[test]
+fn a_run_that_was_stopping_takes_nothing_up_again_but_the_way_back() {
+    let mut world = World::failing_over(policy());
+    let run = world.run_state().id;
+    world.order(Order::Abandon { run, reason: "A is back".into() }).expect("it can still be");
+    assert!(is_running(&world, Step::Fence), "what is under way ends first");
+
+    restart_after(&mut world, 60, DEAD);
+    world.run(5);
+
+    assert_eq!(steps_sent(&world), []);
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+}
+
+#[test]
+fn the_way_back_is_taken_up_again_after_a_restart() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Bound));
+    let run = world.run_state().id;
+    world.order(Order::Abandon { run, reason: "A is back".into() }).expect("it can still be");
+    world.done(Step::Bound);
+    assert!(is_running(&world, Step::MirrorBack));
+
+    restart_after(&mut world, 60, DEAD);
+
+    assert_eq!(steps_sent(&world), [Step::MirrorBack]);
+}
+
+#[test]
+fn a_step_that_waited_too_long_to_be_taken_up_again_is_a_humans_and_is_not_sent_behind_his_back() {
+    let mut world = World::failing_over(policy());
+    world.order(Order::Pause { for_ms: None, reason: "wait".into() }).expect("it can be paused");
+    restart_after(&mut world, 10, DEAD);
+    world.run(120);
+    assert!(matches!(world.status(Step::Fence), StepStatus::Stuck { .. }));
+    assert!(world.pages().contains(&PageKind::Stuck));
+
+    world.order(Order::Resume).expect("it is paused");
+    world.run(10);
+
+    assert_eq!(steps_sent(&world), []);
+}
+
+#[test]
+fn a_reading_of_before_a_pause_passes_no_recheck_after_it() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Bound));
+    world.done(Step::Bound);
+    assert!(is_running(&world, Step::PromoteRecheck));
+    world.order(Order::Pause { for_ms: None, reason: "wait".into() }).expect("it can be paused");
+    world.second();
+
+    // The look at Ceph is never made again; all others are.
+    for _ in 0..60 {
+        world.now = world.now + secs(1);
+        world.event(Event::Tick);
+        world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None, epoch: None });
+        world.event(Event::SelfRead { check: 0, observation: world.observe(Reading::Up) });
+        for probe in [0, 1] {
+            world.event(Event::Read { pair: PAIR, probe, observation: world.observe(DOWN) });
+        }
+    }
+    world.order(Order::Resume).expect("it is paused");
+
+    assert_eq!(world.status(Step::Promote), StepStatus::Pending);
+}
+
+#[test]
+fn a_promote_that_nobody_began_is_rechecked_before_it_is_tried_again() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    let first = world.orders().pop().expect("it was sent").start_before_ms.expect("a promote has a limit");
+    assert!(first > world.now.boot_ms);
+
+    restart_after(&mut world, 3600, DEAD);
+    let order = world.orders().pop().expect("an earlier try may live: it is looked for at once");
+    assert!(order.resumed && order.start_before_ms.expect("a limit") < world.now.boot_ms, "{order:?}");
+    world.fail(Step::Promote, Failure::NotBegun);
+    assert!(!is_running(&world, Step::Promote), "the recheck comes first");
+    world.run(5);
+
+    let order = world.orders().pop().expect("it is tried again");
+    assert_eq!((order.step, order.attempt), (Step::Promote, 2));
+    assert!(order.start_before_ms > Some(world.now.boot_ms));
+}
+
+#[test]
+fn life_stops_the_run_of_a_promote_that_nobody_began() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+
+    restart_after(&mut world, 3600, ALIVE);
+    world.fail(Step::Promote, Failure::NotBegun);
+    world.run(5);
+    world.play_until(None);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+    assert!(matches!(world.status(Step::MirrorBack), StepStatus::Done { .. }), "what was quiesced is brought back");
+}
+
+#[test]
+fn a_promote_that_is_never_begun_in_time_is_a_humans_after_a_few_tries() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+
+    for _ in 0..3 {
+        world.fail(Step::Promote, Failure::NotBegun);
+        world.run(5);
+    }
+
+    assert!(matches!(world.status(Step::Promote), StepStatus::Stuck { .. }));
+    assert!(world.pages().contains(&PageKind::Stuck));
+}
+
+#[test]
+fn an_answer_that_comes_after_its_question_expired_is_refused_although_nobody_looked_at_the_clock_yet() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let request = world.request().expect("it is open").id;
+    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
+    world.second();
+    world.done(Step::Fence);
+    let request = world.request().expect("the fence is asked for");
+    let left = request.expires_ms - world.now.boot_ms;
+    world.run(left / 1000 - 1);
+
+    world.now = world.now + secs(1);
+    let late =
+        Order::Approve { request: request.id, accept_unfenced: Some("power is off".into()), accept_loss_ms: None };
+    world.order(late).expect_err("it has expired");
+
+    assert!(world.run_state().unfenced.is_none());
+}
