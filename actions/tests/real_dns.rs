@@ -353,6 +353,7 @@ async fn step(step: Step, settings: &str, gate: Open) -> StepResult {
         nonce: None,
         notes: Default::default(),
         bound: None,
+        start_before_ms: None,
     };
     run(Context {
         order: Arc::new(order),
