@@ -38,6 +38,7 @@ impl PairState {
             Order::Abandon { run, reason } => self.abandon(scene, by, &run, reason),
             Order::Pause { for_ms, reason } => {
                 let until_wall_ms = for_ms.map(|ms| scene.now().wall_ms.saturating_add(signed(ms)));
+                self.paused_until_ms = scene.now().boot_ms.saturating_add(for_ms.unwrap_or(0));
                 let (pair, pause) = (scene.rules.name.clone(), Pause { by: by.into(), reason, until_wall_ms });
                 self.journal(scene, Record::Paused { pair, pause });
                 Ok("paused: no new step begins; what is under way ends".into())

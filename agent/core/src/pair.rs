@@ -40,6 +40,8 @@ pub struct PairState {
     pub(crate) shadowed: bool,
     /// When the role changed last in the life of this process, in milliseconds of `Now::boot_ms`.
     pub(crate) role_since_ms: u64,
+    /// Before then a pause ordered in the life of this process does not end by itself, in milliseconds of `Now::boot_ms`.
+    pub(crate) paused_until_ms: u64,
     /// Steps that were under way before a restart and are not sent again yet.
     pub(crate) unsent: Vec<(Step, u32)>,
 }
@@ -100,6 +102,7 @@ impl PairState {
             denied: None,
             shadowed: false,
             role_since_ms: now.boot_ms,
+            paused_until_ms: 0,
             unsent: unsent.unwrap_or_default(),
         }
     }
@@ -280,9 +283,10 @@ impl PairState {
     }
 
     fn end_pause(&mut self, scene: &mut Scene<'_>) {
-        let over =
-            self.durable.pause.as_ref().and_then(|p| p.until_wall_ms).is_some_and(|until| scene.now().wall_ms >= until);
-        if over {
+        let until = self.durable.pause.as_ref().and_then(|pause| pause.until_wall_ms);
+        // A wall clock that was set forward ends no pause: it must be over by both clocks.
+        let over = until.is_some_and(|until| scene.now().wall_ms >= until);
+        if over && scene.now().boot_ms >= self.paused_until_ms {
             let pair = scene.rules.name.clone();
             self.journal(scene, Record::Resumed { pair, by: None });
         }

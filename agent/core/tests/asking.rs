@@ -452,6 +452,19 @@ fn automatic_failovers_of_many_pairs_are_bounded() {
 }
 
 #[test]
+fn a_wall_clock_that_is_set_forward_ends_no_pause() {
+    let mut world = World::healthy(policy());
+    world.order(Order::Pause { for_ms: Some(600_000), reason: "maintenance".into() }).expect("it can be paused");
+
+    world.now.wall_ms += 3_600_000;
+    world.run(60);
+    assert!(world.durable().pause.is_some());
+    world.run(600);
+
+    assert!(world.durable().pause.is_none());
+}
+
+#[test]
 fn a_pause_closes_every_gate_survives_a_restart_and_ends_by_itself() {
     let mut world = World::healthy(policy());
     world.order(Order::Pause { for_ms: Some(600_000), reason: "maintenance".into() }).expect("it can be paused");
