@@ -147,7 +147,7 @@ async fn state(
     Ok(volume_state(&volume, name, claim.metadata.uid.as_deref()))
 }
 
-fn volume_state(volume: &Value, claim: &str, uid: Option<&str>) -> Option<String> {
+pub(crate) fn volume_state(volume: &Value, claim: &str, uid: Option<&str>) -> Option<String> {
     let phase = volume["status"]["phase"].as_str().unwrap_or("Pending");
     let held_by = volume.pointer("/spec/claimRef/uid").and_then(Value::as_str);
     if phase != "Bound" {

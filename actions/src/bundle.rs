@@ -163,7 +163,7 @@ pub struct Claim {
 }
 
 /// A manifest and where it was found.
-type Found = (PathBuf, Manifest);
+pub(crate) type Found = (PathBuf, Manifest);
 
 impl Bundle {
     /// The bundle of a pair, read, checked and cleaned.
@@ -180,7 +180,15 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`], which names file, object and remedy.
     pub fn load(restore: &Restore, namespace: Option<&str>) -> Result<Self, BundleError> {
-        let found = read_directory(&restore.bundle)?;
+        Self::of_manifests(read_directory(&restore.bundle)?, restore, namespace)
+    }
+
+    /// Checks and cleans manifests, each with the file that it was found in.
+    pub(crate) fn of_manifests(
+        found: Vec<Found>,
+        restore: &Restore,
+        namespace: Option<&str>,
+    ) -> Result<Self, BundleError> {
         check_kinds(&found)?;
         let namespace = namespace_of(&found, namespace)?;
         check_namespaces(&found, &namespace)?;

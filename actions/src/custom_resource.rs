@@ -91,7 +91,16 @@ impl CustomResource {
     /// [`CustomResourceError`], which names the file and the remedy.
     pub fn load(deploy: &Deploy, namespace: Option<&str>) -> Result<Self, CustomResourceError> {
         let path = &deploy.manifest;
-        let mut manifests = read_file(path)?;
+        Self::of_manifests(read_file(path)?, deploy, namespace)
+    }
+
+    /// Cleans and patches what stands in the file.
+    pub(crate) fn of_manifests(
+        mut manifests: Vec<Manifest>,
+        deploy: &Deploy,
+        namespace: Option<&str>,
+    ) -> Result<Self, CustomResourceError> {
+        let path = &deploy.manifest;
         let count = manifests.len();
         let (1, Some(manifest)) = (count, manifests.pop()) else {
             return Err(CustomResourceError::NotOne { path: path.clone(), count });

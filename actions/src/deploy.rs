@@ -151,7 +151,7 @@ impl Wait<'_> {
 }
 
 /// The first condition that is not true yet; none if all are.
-fn unmet(current: &Value, wanted: &[String]) -> Option<String> {
+pub(crate) fn unmet(current: &Value, wanted: &[String]) -> Option<String> {
     let status = &current["status"];
     let number = |value: &Value| value.as_i64();
     if let (Some(seen), Some(newest)) =

@@ -92,6 +92,11 @@ pub(crate) async fn look_up(
         ask(server, name, RecordType::A, carried, within),
         ask(server, name, RecordType::AAAA, carried, within),
     )?;
+    Ok(found(name, &v4, &v6))
+}
+
+/// The addresses in both answers about `name`.
+fn found(name: &Name, v4: &Message, v6: &Message) -> Found {
     let mut found = Found { authoritative: v4.metadata.authoritative && v6.metadata.authoritative, ..Found::default() };
     for record in v4.answers.iter().chain(&v6.answers) {
         let address = match &record.data {
@@ -107,7 +112,7 @@ pub(crate) async fn look_up(
         let ttl = Duration::from_secs(record.ttl.into());
         found.ttl = Some(found.ttl.map_or(ttl, |shortest| shortest.min(ttl)));
     }
-    Ok(found)
+    found
 }
 
 async fn ask(
@@ -128,6 +133,10 @@ async fn ask(
     if answer.metadata.truncation && carried == Carried::ByDatagram {
         answer = by_tcp(server, &question, deadline).await?;
     }
+    said_something(server, name, answer)
+}
+
+fn said_something(server: SocketAddr, name: &Name, answer: Message) -> Result<Message, DnsError> {
     match answer.metadata.response_code {
         // No such name is no address, and that is an answer.
         ResponseCode::NoError | ResponseCode::NXDomain => Ok(answer),
@@ -135,10 +144,24 @@ async fn ask(
     }
 }
 
+/// Reads `bytes` as the answer to a question for `name` of that number; for [`crate::boundary`].
+pub(crate) fn read_whole(server: SocketAddr, name: &Name, number: u16, bytes: &[u8]) -> Result<Found, DnsError> {
+    let mut question = Message::query();
+    question.metadata.id = number;
+    question.add_query(Query::query(name.clone(), RecordType::A));
+    let answer = answer_to(server, &question, bytes)?;
+    let answer = said_something(server, name, answer)?;
+    Ok(found(name, &answer, &answer))
+}
+
 async fn by_tcp(server: SocketAddr, question: &Message, deadline: Instant) -> Result<Message, DnsError> {
     let bytes = encode(server, question)?;
     let within = deadline.saturating_duration_since(Instant::now());
-    let answer = decode(server, &exchange(server, &bytes, within).await?)?;
+    answer_to(server, question, &exchange(server, &bytes, within).await?)
+}
+
+fn answer_to(server: SocketAddr, question: &Message, bytes: &[u8]) -> Result<Message, DnsError> {
+    let answer = decode(server, bytes)?;
     if !answers(&answer, question) {
         return Err(DnsError::Garbled { server, why: "it is the answer to another question".into() });
     }

@@ -17,7 +17,7 @@ use base64::engine::general_purpose::STANDARD;
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode, UpdateMessage};
 use hickory_proto::rr::rdata::tsig::{TsigAlgorithm, TsigError};
 use hickory_proto::rr::rdata::{A, AAAA};
-use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType, TSigner};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType, TSigVerifier, TSigner};
 use secrecy::ExposeSecret;
 use understudy_config::DnsUpdate;
 
@@ -132,7 +132,17 @@ async fn apply(ctx: &Context, update: &DnsUpdate, plan: &Plan) -> Result<(), Ste
         Err(error @ DnsError::NotSent { .. }) => return Err(error.of_read(what())),
         Err(error) => return Err(unknown(what(), error)),
     };
-    let heard = dns::decode(update.server, &answer).map_err(|error| unknown(what(), error))?;
+    accept(update, verifier, &answer, what)
+}
+
+/// Whether `answer` is a yes of whoever holds the key.
+fn accept(
+    update: &DnsUpdate,
+    verifier: Option<TSigVerifier>,
+    answer: &[u8],
+    what: impl Fn() -> String,
+) -> Result<(), StepError> {
+    let heard = dns::decode(update.server, answer).map_err(|error| unknown(what(), error))?;
     judge(&heard, update).map_err(|refused| match refused {
         Refused::Changed(_) => StepError::Transient { what: what(), source: Some(Box::new(refused)) },
         // The server is in trouble: whether before or after the effect, it does not say.
@@ -140,8 +150,21 @@ async fn apply(ctx: &Context, update: &DnsUpdate, plan: &Plan) -> Result<(), Ste
         _ => StepError::Permanent { what: what(), source: Some(Box::new(refused)) },
     })?;
     // A yes counts only from whoever holds the key.
-    let verified = verifier.map(|mut verifier| verifier.verify(&answer)).transpose();
+    let verified = verifier.map(|mut verifier| verifier.verify(answer)).transpose();
     verified.map(|_| ()).map_err(|source| unknown(what(), source))
+}
+
+/// Reads `answer` as the one to an update that was signed with `key`; for [`crate::boundary`].
+pub(crate) fn read_whole(update: &DnsUpdate, key: &[u8], answer: &[u8]) -> Result<(), StepError> {
+    const SIGNED_AT: u64 = 1_700_000_000;
+    let what = || format!("failed to update {}", update.name);
+    let name = absolute(&update.key_name)?;
+    let signer = TSigner::new(key.to_vec(), TsigAlgorithm::HmacSha256, name, FUDGE_SECONDS);
+    let signer = signer.map_err(|source| unknown(what(), source))?;
+    let mut message = Message::query();
+    message.metadata.op_code = OpCode::Update;
+    let verifier = message.finalize(&signer, SIGNED_AT).map_err(|source| unknown(what(), source))?;
+    accept(update, verifier, answer, what)
 }
 
 /// The two-byte codes of RFC 8945 stand in the signature's record, which a refusal carries unsigned.

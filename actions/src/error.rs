@@ -43,6 +43,9 @@ pub enum StepError {
     },
 }
 
+/// Longer than every message of ours.
+const LONGEST_WHOLE: usize = 2000;
+
 impl StepError {
     /// A [`StepError::Transient`] without a source.
     pub fn transient(what: impl Into<String>) -> Self {
@@ -70,7 +73,8 @@ impl StepError {
         }
     }
 
-    /// The error with its causes, on one line.
+    /// The error with its causes, on one line and not longer than [`LONGEST_WHOLE`] characters: a cause may repeat all
+    /// that somebody else said, and the journal keeps it for ever.
     #[must_use]
     pub fn whole(&self) -> String {
         let mut message = self.to_string();
@@ -80,12 +84,29 @@ impl StepError {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        message
+        message.chars().take(LONGEST_WHOLE).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
     /// The error with its causes, for the journal.
     #[must_use]
     pub fn into_result(self) -> StepResult {
         StepResult::Failed { failure: self.failure(), message: self.whole() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_into_the_journal_is_one_line_of_bounded_length_whatever_a_cause_repeats() {
+        let cause = format!("invalid type: string \"\u{1b}[2J\n{}\"", "ä".repeat(100_000));
+        let error = StepError::Permanent { what: "failed to look".into(), source: Some(cause.into()) };
+
+        let whole = error.whole();
+
+        assert!(whole.starts_with("failed to look: invalid type: string \" [2J ä"), "{whole}");
+        assert_eq!(whole.chars().count(), LONGEST_WHOLE);
+        assert!(!whole.contains(char::is_control));
     }
 }

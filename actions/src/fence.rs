@@ -5,7 +5,7 @@
 //! unconfirmed fence, and what follows from that is for the core (S6). Confirmed is only what was read back. Start
 //! reading at [`run`].
 
-mod workload;
+pub(crate) mod workload;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -108,7 +108,11 @@ enum Role {
 }
 
 async fn role(status: &Hook, words: &Words) -> Result<Role, StepError> {
-    let said = hook::read(status, words).await?;
+    role_in(&hook::read(status, words).await?)
+}
+
+/// The role that a status hook said.
+fn role_in(said: &str) -> Result<Role, StepError> {
     match said.trim().trim_matches('"') {
         "primary" => Ok(Role::Primary),
         "secondary" => Ok(Role::Secondary),
@@ -120,6 +124,11 @@ async fn role(status: &Hook, words: &Words) -> Result<Role, StepError> {
             )))
         }
     }
+}
+
+/// Whether the status hook said that B is primary; for [`crate::boundary`].
+pub(crate) fn said_primary(said: &str) -> Result<bool, StepError> {
+    Ok(role_in(said)? == Role::Primary)
 }
 
 async fn becomes_primary(status: &Hook, words: &Words) -> Result<bool, StepError> {

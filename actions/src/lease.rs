@@ -105,7 +105,14 @@ impl LeaseKeeper {
             Some(lease) if !self.may_write(lease) => return Turn::Theirs { holder: holder_of(lease).to_owned() },
             Some(lease) => match epoch_of(lease) {
                 Ok(epoch) if holder_of(lease) == self.holder => epoch,
-                Ok(epoch) => epoch + 1,
+                Ok(epoch) => match epoch.checked_add(1) {
+                    Some(next) => next,
+                    None => {
+                        return Turn::Unknown {
+                            why: format!("no epoch follows {epoch}: correct the lease's annotation {EPOCH}"),
+                        };
+                    }
+                },
                 Err(why) => return Turn::Unknown { why },
             },
         };
@@ -171,7 +178,11 @@ impl LeaseKeeper {
                 lease_duration_seconds: Some(i32::try_from(self.lasts.as_secs().max(1)).unwrap_or(i32::MAX)),
                 acquire_time: if same { spec.acquire_time } else { Some(now.clone()) },
                 renew_time: Some(now),
-                lease_transitions: Some(if same || before.is_none() { transitions } else { transitions + 1 }),
+                lease_transitions: Some(if same || before.is_none() {
+                    transitions
+                } else {
+                    transitions.saturating_add(1)
+                }),
                 ..LeaseSpec::default()
             }),
         }
@@ -234,6 +245,11 @@ impl LeaseKeeper {
             tracing::debug!(lease = %self.name, "the lease was not released; it ends by itself");
         }
     }
+}
+
+/// What is read of a lease; for [`crate::boundary`].
+pub(crate) fn read_whole(lease: &Lease) -> Result<(String, u64), String> {
+    Ok((holder_of(lease).to_owned(), epoch_of(lease)?))
 }
 
 fn holder_of(lease: &Lease) -> &str {

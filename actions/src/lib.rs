@@ -6,6 +6,7 @@
 
 mod blocklist;
 mod bound;
+pub mod boundary;
 pub mod bundle;
 pub mod clean;
 mod consistency;

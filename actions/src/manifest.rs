@@ -89,8 +89,13 @@ pub fn read_file(path: &Path) -> Result<Vec<Manifest>, ManifestError> {
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > LONGEST_FILE {
         return Err(ManifestError::TooLong(path.into()));
     }
+    read_text(path, &text)
+}
+
+/// The objects of `text`, which stands in the file at `path`.
+pub(crate) fn read_text(path: &Path, text: &str) -> Result<Vec<Manifest>, ManifestError> {
     let mut found = Vec::new();
-    for document in documents(path, &text)? {
+    for document in documents(path, text)? {
         collect(path, document, &mut found)?;
     }
     Ok(found)

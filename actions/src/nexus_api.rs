@@ -130,7 +130,7 @@ pub(crate) struct Downloaded {
     pub(crate) sha256: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct ReadOnly {
     frozen: bool,
     #[serde(default, rename = "systemInitiated")]
@@ -139,19 +139,19 @@ struct ReadOnly {
     summary_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Page {
     items: Vec<Asset>,
     continuation_token: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Repository {
     name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Node {
     node_id: String,
@@ -281,8 +281,7 @@ impl NexusApi {
 
     async fn list<T: DeserializeOwned>(&self, what: &str, path: &str, query: &[(&str, &str)]) -> Result<T, NexusError> {
         let answer = self.call(what, Method::GET, path, query, true, LONGEST_LIST).await?;
-        serde_json::from_slice(&answer.body)
-            .map_err(|source| NexusError::Garbled { what: what.into(), why: source.to_string() })
+        understood(what, &answer.body)
     }
 
     async fn call(
@@ -333,6 +332,25 @@ impl NexusApi {
             (status, _) => Err(NexusError::Said { what, status, said: plain(body) }),
         }
     }
+}
+
+fn understood<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, NexusError> {
+    let garbled = |why: String| NexusError::Garbled { what: what.into(), why: shortened(&why) };
+    // Of a key that is not used serde_json skips the bytes, whatever they are.
+    let text = std::str::from_utf8(body).map_err(|error| garbled(error.to_string()))?;
+    serde_json::from_str(text).map_err(|error| garbled(error.to_string()))
+}
+
+/// Reads `body` as each answer that is asked for; for [`crate::boundary`].
+pub(crate) fn read_any(body: &[u8]) -> Result<String, NexusError> {
+    fn read<T: DeserializeOwned + std::fmt::Debug>(what: &str, body: &[u8]) -> Result<String, NexusError> {
+        understood::<T>(what, body).map(|value| format!("{value:?}"))
+    }
+    read::<Page>("files", body)
+        .or_else(|_| read::<ReadOnly>("read-only", body))
+        .or_else(|_| read::<Node>("login", body))
+        .or_else(|_| read::<std::collections::BTreeMap<String, SystemCheck>>("status/check", body))
+        .or_else(|_| read::<Vec<Repository>>("repositories", body))
 }
 
 /// Why nothing can be asked.

@@ -4,7 +4,7 @@
 //! else. What exists is compared and never overwritten: a volume of the same name may hold other data. All objects are
 //! tried, so that one that differs keeps no other from being there. Start reading at [`run`].
 
-mod compare;
+pub(crate) mod compare;
 
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};

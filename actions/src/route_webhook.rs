@@ -39,7 +39,12 @@ pub async fn run(ctx: &Context, route: &RouteWebhook) -> Result<StepDone, StepEr
     };
     apply(ctx, &route.call, Some(&before)).await?;
     await_done(ctx, &route.call, read).await?;
-    Ok(StepDone::saying(format!("{} led to {before} and leads to {} now", name(&route.call), read.expect)))
+    Ok(StepDone::saying(format!(
+        "{} led to {} and leads to {} now",
+        name(&route.call),
+        shortened(&before),
+        read.expect
+    )))
 }
 
 /// Reads where the route leads.
@@ -114,7 +119,12 @@ async fn value_of(call: &Webhook, read: &ReadBack) -> Result<String, StepError> 
         }
         _ => return Err(StepError::transient(format!("{}: it answered {status}", what()))),
     }
-    let answer: Value = serde_json::from_slice(&body)
+    value_in(&body, read, what)
+}
+
+/// The value in the body of an answer.
+pub(crate) fn value_in(body: &[u8], read: &ReadBack, what: impl Fn() -> String) -> Result<String, StepError> {
+    let answer: Value = serde_json::from_slice(body)
         .map_err(|source| StepError::Transient { what: what(), source: Some(Box::new(source)) })?;
     match answer.pointer(&read.pointer) {
         Some(Value::String(value)) => Ok(value.clone()),

@@ -239,7 +239,7 @@ fn sign(secret: &SecretString, id: &str, timestamp: &str, body: &str) -> Result<
     Ok(format!("v1,{}", STANDARD.encode(code.finalize().into_bytes())))
 }
 
-fn judge(hook: &Webhook, target: &str, answer: Answer) -> Result<Bytes, WebhookError> {
+pub(crate) fn judge(hook: &Webhook, target: &str, answer: Answer) -> Result<Bytes, WebhookError> {
     let Answer { status, body, .. } = answer;
     let (target, said) = (target.to_owned(), said(status, &body));
     let expected = if hook.expect.is_empty() { status.is_success() } else { hook.expect.contains(&status.as_u16()) };

@@ -19,7 +19,7 @@
 //! `{"error": TEXT}`; 401 no or wrong token, 403 token of a lesser role, 404 no such thing, 409 refused by the core,
 //! 413 too large, 503 the daemon hangs or stops. Start reading at [`Api::bind`].
 
-mod auth;
+pub(crate) mod auth;
 mod listen;
 mod routes;
 #[cfg(test)]
@@ -70,6 +70,16 @@ pub struct Ordered {
     pub pair: PairName,
     /// What is ordered.
     pub order: Order,
+}
+
+impl Ordered {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// What is wrong with it, in at most 200 characters: an error about a text repeats it whole.
+    pub fn read(body: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(body).map_err(|error| error.to_string().chars().take(200).collect())
+    }
 }
 
 /// How far the running steps of every pair are; the place in the list is the pair's in the configuration.

@@ -11,7 +11,7 @@ mod records;
 mod run;
 mod status;
 mod test;
-mod text;
+pub(crate) mod text;
 mod wait;
 
 use std::ffi::OsString;

@@ -10,9 +10,9 @@
 //!
 //! Start reading at [`Journal::open`].
 
-mod line;
+pub(crate) mod line;
 mod lock;
-mod segment;
+pub(crate) mod segment;
 #[cfg(test)]
 mod tests;
 

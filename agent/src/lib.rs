@@ -3,6 +3,7 @@
 //! The binaries `understudy` and `rehearse` both run it. Start reading at [`main`].
 
 pub mod api;
+pub mod boundary;
 pub mod cli;
 pub mod daemon;
 pub mod guard;

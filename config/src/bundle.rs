@@ -30,7 +30,7 @@ pub(crate) struct Fault {
 }
 
 /// One object, and the file that it stands in.
-struct Manifest {
+pub(crate) struct Manifest {
     file: String,
     object: Value,
 }
@@ -45,12 +45,16 @@ pub(crate) fn check(restore: &Restore, pair: &Pair) -> Vec<Fault> {
         let message = format!("bundle {} holds no manifest", restore.bundle.display());
         return vec![error(message, "export Secrets, PV and PVC at A into it, as .yaml files")];
     }
-    for manifest in &manifests {
-        faults.extend(check_object(manifest, pair));
-    }
-    faults.extend(check_twice(&manifests));
-    faults.extend(check_claims(&manifests, restore));
-    faults.extend(check_images(&manifests, pair));
+    faults.extend(self::faults(&manifests, restore, pair));
+    faults
+}
+
+/// What is wrong with the manifests of a bundle.
+pub(crate) fn faults(manifests: &[Manifest], restore: &Restore, pair: &Pair) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = manifests.iter().flat_map(|manifest| check_object(manifest, pair)).collect();
+    faults.extend(check_twice(manifests));
+    faults.extend(check_claims(manifests, restore));
+    faults.extend(check_images(manifests, pair));
     faults
 }
 
@@ -101,13 +105,18 @@ fn read_file(path: &Path) -> Result<Vec<Manifest>, Fault> {
     let name = manifest_name(path);
     let text = crate::load::read_bounded(path, MAX_FILE_BYTES)
         .map_err(|source| error(format!("{name} can not be read: {source}"), "put it there, or correct the path"))?;
+    manifests(&name, &text)
+}
+
+/// The objects in `text`, which stands in the file `name`.
+pub(crate) fn manifests(name: &str, text: &str) -> Result<Vec<Manifest>, Fault> {
     let options = serde_saphyr::options! { with_snippet: false };
-    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(&text, options).map_err(|fault| {
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(|fault| {
         let line = fault.location().map_or(String::new(), |at| format!(" at line {}", at.line()));
         error(format!("{name} is no manifest{line}"), "export it anew with kubectl get … -o yaml")
     })?;
     let objects = documents.into_iter().filter(|object| !object.is_null()).flat_map(items);
-    Ok(objects.map(|object| Manifest { file: name.clone(), object }).collect())
+    Ok(objects.map(|object| Manifest { file: name.to_owned(), object }).collect())
 }
 
 /// The name alone: the directory stands in the setting.

@@ -80,8 +80,13 @@ impl Kubeconfig {
     pub(crate) fn read(path: &Path) -> Result<Self, KubeconfigError> {
         let text = crate::load::read_bounded(path, MAX_BYTES)
             .map_err(|source| KubeconfigError::Read { path: path.into(), source })?;
+        Self::of_text(path, &text)
+    }
+
+    /// The same, of what stands in the file at `path`.
+    pub(crate) fn of_text(path: &Path, text: &str) -> Result<Self, KubeconfigError> {
         let options = serde_saphyr::options! { with_snippet: false };
-        let file: File = serde_saphyr::from_str_with_options(&text, options).map_err(|error| {
+        let file: File = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
             let line = error.location().map(|at| at.line()).filter(|line| *line > 0);
             KubeconfigError::NotOne { path: path.into(), line }
         })?;

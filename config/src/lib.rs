@@ -3,6 +3,7 @@
 //! In: one YAML file and `UNDERSTUDY__…` variables. Out: [`Config`], and the [`Policy`](understudy_core::Policy) that the
 //! core decides by. Nothing outside this crate sees a raw setting. Start reading at [`Config::load`].
 
+pub mod boundary;
 mod bundle;
 mod check;
 mod connect_to;

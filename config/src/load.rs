@@ -126,6 +126,8 @@ pub(crate) fn options() -> serde_saphyr::Options {
         reject_unsupported_tags: true,
         with_snippet: false,
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+        // Each level takes the stack of a thread; settings have 9 of them, the body of a webhook some more.
+        budget: serde_saphyr::budget! { max_depth: 32 },
     }
 }
 
@@ -171,6 +173,15 @@ mod tests {
             "{message}"
         );
         assert!(message.ends_with("\n  12 |     rpo_mx…\n     |     ^^^^^^"), "{message}");
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_is_refused_and_ends_no_stack() {
+        for depth in [40, 60, 1000, 100_000] {
+            let text = changed("rpo_max: 15m", &format!("rpo_max: {}15m{}", "[".repeat(depth), "]".repeat(depth)));
+
+            assert!(load(&text).is_err(), "{depth}");
+        }
     }
 
     #[test]

@@ -19,7 +19,18 @@ pub struct Unreadable {
 }
 
 fn parse<T: DeserializeOwned>(what: &'static str, json: &[u8]) -> Result<T, Unreadable> {
-    serde_json::from_slice(json).map_err(|error| Unreadable { what, why: error.to_string() })
+    let unreadable = |why: String| Unreadable { what, why: brief(&why) };
+    // Of a key that is not used serde_json skips the bytes, whatever they are.
+    let json = std::str::from_utf8(json).map_err(|error| unreadable(error.to_string()))?;
+    serde_json::from_str(json).map_err(|error| unreadable(error.to_string()))
+}
+
+/// More of what a program printed is of no use in a message.
+const LONGEST_WHY: usize = 200;
+
+/// The beginning of `why`: an error about a text repeats it whole.
+fn brief(why: &str) -> String {
+    why.chars().take(LONGEST_WHY).collect()
 }
 
 /// An image, by `rbd info`.
@@ -134,7 +145,9 @@ pub fn snapshots(json: &[u8]) -> Result<Vec<Snapshot>, Unreadable> {
         let unreadable = |why: String| Unreadable { what: WHAT, why: format!("snapshot {id}: {why}") };
         let kind = namespace.get("type").and_then(|kind| kind.as_str()).map(str::to_owned);
         let mirror = match kind.as_deref() {
-            Some("mirror") => Some(serde_json::from_value(namespace).map_err(|error| unreadable(error.to_string()))?),
+            Some("mirror") => {
+                Some(serde_json::from_value(namespace).map_err(|error| unreadable(brief(&error.to_string())))?)
+            }
             Some(_) => None,
             None => return Err(unreadable("its namespace has no type".into())),
         };
@@ -206,7 +219,7 @@ impl RawService {
         if self.instance_id.is_empty() {
             return Ok(None);
         }
-        let why = || format!("instance_id {:?} is no number", self.instance_id);
+        let why = || format!("instance_id {:?} is no number", brief(&self.instance_id));
         self.instance_id.parse().map(Some).map_err(|_| Unreadable { what, why: why() })
     }
 }
@@ -276,8 +289,7 @@ pub fn schedule(json: &[u8]) -> Result<Vec<String>, Unreadable> {
     Ok(items.into_iter().map(|item| item.interval).collect())
 }
 
-/// Reads the addresses of `ceph osd blocklist ls`. Ceph 16 prints a second, empty list behind the list, so only the first
-/// value counts.
+/// Reads the addresses of `ceph osd blocklist ls`. Ceph 16 prints a second, empty list behind the list.
 ///
 /// # Errors
 /// [`Unreadable`].
@@ -287,10 +299,15 @@ pub fn blocklist(json: &[u8]) -> Result<Vec<String>, Unreadable> {
     struct Raw {
         addr: String,
     }
-    let first = serde_json::Deserializer::from_slice(json).into_iter::<Vec<Raw>>().next();
-    let entries = first.ok_or_else(|| Unreadable { what: WHAT, why: "it is empty".into() })?;
-    let entries = entries.map_err(|error| Unreadable { what: WHAT, why: error.to_string() })?;
-    Ok(entries.into_iter().map(|entry| entry.addr).collect())
+    let unreadable = |why: String| Unreadable { what: WHAT, why };
+    let json = std::str::from_utf8(json).map_err(|error| unreadable(error.to_string()))?;
+    let lists: Result<Vec<_>, _> = serde_json::Deserializer::from_str(json).into_iter::<Vec<Raw>>().collect();
+    let mut lists = lists.map_err(|error| unreadable(brief(&error.to_string())))?.into_iter();
+    let first = lists.next().ok_or_else(|| unreadable("it is empty".into()))?;
+    if lists.any(|list| !list.is_empty()) {
+        return Err(unreadable("a second list follows the first".into()));
+    }
+    Ok(first.into_iter().map(|entry| entry.addr).collect())
 }
 
 /// What one look at an image of B says. `status` must have been read first and `snapshots` last, so that the time in the
@@ -337,7 +354,7 @@ pub fn mirrored_by_snapshots<'a>(image: &ImageName, info: &'a Info) -> Result<&'
     })?;
     if mirroring.mode != "snapshot" {
         return Err(unreadable(format!(
-            "{image} is mirrored by {}, and only snapshots are understood",
+            "{image} is mirrored by {:.40}, and only snapshots are understood",
             mirroring.mode
         )));
     }

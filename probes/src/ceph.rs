@@ -55,14 +55,14 @@ impl Ceph {
     }
 }
 
-fn judge(listing: &[u8]) -> Sight {
+pub(crate) fn judge(listing: &[u8]) -> Sight {
     match serde_json::from_slice::<Vec<String>>(listing) {
         Ok(_images) => Sight::up(),
         Err(error) => Sight::unknown(Reason::Unparsable, format!("rbd ls printed no list: {error}")),
     }
 }
 
-fn of_failure(failure: Failure) -> Sight {
+pub(crate) fn of_failure(failure: Failure) -> Sight {
     match failure {
         Failure::Silent(words) => Sight::down(Reason::StorageSilent, words),
         Failure::Forbidden(words) => Sight::unknown(Reason::Forbidden, words),

@@ -228,7 +228,7 @@ impl Call {
 }
 
 /// One request and its answer. The connection is driven here and not in a task of its own, so that dropping this ends it.
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: S, call: &Call) -> Result<Answer, Fault> {
+pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: S, call: &Call) -> Result<Answer, Fault> {
     // More than 100 headers are too many for hyper by itself; saying so would move its table of them to the heap.
     let (sender, connection) = Builder::new()
         .max_buf_size(LONGEST_HEAD)

@@ -184,7 +184,7 @@ async fn both(
     }
 }
 
-fn judge_ready(answer: &Answer) -> Sight {
+pub(crate) fn judge_ready(answer: &Answer) -> Sight {
     let body = String::from_utf8_lossy(&answer.body);
     match answer.status {
         StatusCode::OK if body.contains("readyz check passed") => Sight::up(),
@@ -212,7 +212,7 @@ fn judge_failed(body: &str) -> Sight {
     }
 }
 
-fn judge_read(answer: &Answer) -> Sight {
+pub(crate) fn judge_read(answer: &Answer) -> Sight {
     #[derive(Deserialize)]
     struct Object {
         kind: String,

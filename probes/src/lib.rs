@@ -5,6 +5,7 @@
 //! way of looking stands on top of its file. Nothing here starts a task. Start reading at [`Probe`],
 //! and at [`watch`] for when it looks.
 
+pub mod boundary;
 mod ceph;
 pub mod clock;
 mod dns;

@@ -28,7 +28,7 @@
 //! `status` and `writable` know nothing of the disk: they stay 200 while it is full, hung or read-only. Only `checks`, if they
 //! end in time, and `canary` see it.
 
-mod canary;
+pub(crate) mod canary;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -213,7 +213,7 @@ impl Nexus {
 }
 
 /// Leaves a success to be looked at; `unavailable` is what a 503 of the Nexus itself says.
-fn success(answer: &Answer, unavailable: Reason) -> Result<(), Sight> {
+pub(crate) fn success(answer: &Answer, unavailable: Reason) -> Result<(), Sight> {
     let code = answer.status;
     let whose = Whose::of(answer);
     if code.is_success() {
@@ -243,7 +243,7 @@ fn not_ours(answer: &Answer) -> Sight {
     Sight::down(Reason::WrongIdentity, format!("{} of {server}, which is no Nexus", answer.status.as_u16()))
 }
 
-fn judge_checks(body: &[u8], named: &[String]) -> Result<(), Sight> {
+pub(crate) fn judge_checks(body: &[u8], named: &[String]) -> Result<(), Sight> {
     #[derive(Deserialize)]
     struct Check {
         healthy: bool,
@@ -266,7 +266,7 @@ fn judge_checks(body: &[u8], named: &[String]) -> Result<(), Sight> {
 }
 
 /// How far the clock behind a `Date` header, which is in whole seconds, may be from `wall_ms`, read `took` after the question.
-fn clock_error(date: &str, wall_ms: i64, took: Duration) -> Option<u64> {
+pub(crate) fn clock_error(date: &str, wall_ms: i64, took: Duration) -> Option<u64> {
     const WHOLE_SECOND_MS: u64 = 1000;
     let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
     let offset = date.as_millisecond().abs_diff(wall_ms);

@@ -50,7 +50,7 @@ fn limits(within: Duration) -> impl Iterator<Item = String> {
     limits.into_iter().flat_map(move |name| [name.to_owned(), seconds.to_string()]).chain(quiet.map(String::from))
 }
 
-fn of_exit(ran: &Ran) -> Failure {
+pub(crate) fn of_exit(ran: &Ran) -> Failure {
     const ESHUTDOWN: i32 = 108;
     const ETIMEDOUT: i32 = 110;
     const ECONNREFUSED: i32 = 111;

@@ -166,11 +166,7 @@ impl Witness {
         if answer.status != StatusCode::OK {
             return Err(format!("it answers {}", answer.status.as_u16()));
         }
-        if !is_signed(&self.secret, nonce, &answer.body, answer.header(SIGNATURE)) {
-            return Err("its signature is wrong: do both sides have the same secret?".into());
-        }
-        let testimony: Testimony =
-            serde_json::from_slice(&answer.body).map_err(|error| format!("its answer: {error}"))?;
+        let testimony = signed_testimony(&self.secret, nonce, &answer.body, answer.header(SIGNATURE))?;
         let Testimony { nonce: of, pair, domains, .. } = &testimony;
         if of != nonce {
             return Err("it answers another question: its nonce is not ours".into());
@@ -190,6 +186,19 @@ impl Witness {
         }
         Ok(testimony)
     }
+}
+
+/// What `body` says, if `signature` is the one over our nonce.
+pub(crate) fn signed_testimony(
+    secret: &SecretString,
+    nonce: &str,
+    body: &[u8],
+    signature: &str,
+) -> Result<Testimony, String> {
+    if !is_signed(secret, nonce, body, signature) {
+        return Err("its signature is wrong: do both sides have the same secret?".into());
+    }
+    serde_json::from_slice(body).map_err(|error| format!("its answer: {error}"))
 }
 
 fn word(kind: WitnessKind) -> &'static str {

@@ -3,6 +3,7 @@
 //! Start at [`standin`] or [`lab`].
 
 pub mod bench;
+pub mod boundary;
 pub mod lab;
 pub mod rehearse;
 pub mod standin;

@@ -8,7 +8,7 @@
 //! before and is not any more, at a node that is Ready: its kubelet lets go of a volume when the process is gone.
 //! Start reading at [`stop`].
 
-mod site;
+pub(crate) mod site;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

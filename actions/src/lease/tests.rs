@@ -173,6 +173,24 @@ async fn an_epoch_that_is_no_number_is_neither_taken_nor_written_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn numbers_that_have_no_next_one_are_neither_an_overflow_nor_taken() {
+    let site = Site::new();
+    let keeper = site.keeper("one");
+    let lease = |epoch: u64| {
+        let metadata = json!({ "resourceVersion": "1", "annotations": { "understudy/epoch": epoch.to_string() } });
+        json!({ "metadata": metadata, "spec": { "holderIdentity": "", "leaseTransitions": i32::MAX } })
+    };
+
+    site.put(lease(u64::MAX));
+    assert!(matches!(keeper.turn().await, Turn::Unknown { why } if why.contains("no epoch follows")));
+    assert!(site.asked.writes().is_empty());
+
+    site.put(lease(7));
+    assert!(matches!(keeper.turn().await, Turn::Ours { epoch: 8, .. }));
+    assert_eq!(site.lease()["spec"]["leaseTransitions"], i32::MAX);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_released_lease_is_free_at_once() {
     let site = Site::new();
     let (one, two) = (site.keeper("one"), site.keeper("two"));

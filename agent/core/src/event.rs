@@ -141,7 +141,7 @@ pub enum WitnessReport {
 
 /// A human's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "order")]
+#[serde(rename_all = "snake_case", tag = "order", deny_unknown_fields)]
 pub enum Order {
     /// Yes to a request.
     Approve {

@@ -57,12 +57,7 @@ pub fn identify(peer: Peer, headers: &HeaderMap, tokens: &[Token]) -> Result<Cal
 }
 
 fn by_token(headers: &HeaderMap, tokens: &[Token]) -> Result<Caller, Stranger> {
-    let header = headers.get(AUTHORIZATION).ok_or(Stranger::NoToken)?.to_str().map_err(|_| Stranger::WrongToken)?;
-    let (scheme, given) = header.split_once(' ').ok_or(Stranger::WrongToken)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Stranger::WrongToken);
-    }
-    let given = Sha256::digest(given.trim().as_bytes());
+    let given = Sha256::digest(bearer(headers)?.as_bytes());
     // Every token is compared, whichever matches.
     let mut found = None;
     for token in tokens {
@@ -74,6 +69,16 @@ fn by_token(headers: &HeaderMap, tokens: &[Token]) -> Result<Caller, Stranger> {
     }
     let token = found.ok_or(Stranger::WrongToken)?;
     Ok(Caller { name: format!("token {}", token.subject), role: token.role })
+}
+
+/// The token that somebody brought.
+pub(crate) fn bearer(headers: &HeaderMap) -> Result<&str, Stranger> {
+    let header = headers.get(AUTHORIZATION).ok_or(Stranger::NoToken)?.to_str().map_err(|_| Stranger::WrongToken)?;
+    let (scheme, given) = header.split_once(' ').ok_or(Stranger::WrongToken)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Stranger::WrongToken);
+    }
+    Ok(given.trim())
 }
 
 /// Compares digests in a time that does not depend on where they differ.

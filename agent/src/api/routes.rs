@@ -290,8 +290,8 @@ async fn order(
     Known(caller): Known,
     body: Bytes,
 ) -> Result<Json<serde_json::Value>, Answer> {
-    let unreadable = |e| Answer::error(StatusCode::BAD_REQUEST, format!("this is no order: {e}"));
-    let Ordered { pair, order } = serde_json::from_slice(&body).map_err(unreadable)?;
+    let unreadable = |why| Answer::error(StatusCode::BAD_REQUEST, format!("this is no order: {why}"));
+    let Ordered { pair, order } = Ordered::read(&body).map_err(unreadable)?;
     let needed = role_for(&order);
     if caller.role < needed {
         return Err(forbid(&state, caller, pair, &order, needed).await);

@@ -107,15 +107,23 @@ pub fn decode(line: &[u8]) -> Result<Entry, BadLine> {
         return Err(BadLine::Unknown(format!("line version {v}, this one knows {VERSION}")));
     }
     let hash = check_hash(line)?;
-    let sealed: Sealed = serde_json::from_slice(line).map_err(|e| BadLine::Damaged(format!("no journal line: {e}")))?;
+    let sealed: Sealed =
+        serde_json::from_slice(line).map_err(|e| BadLine::Damaged(format!("no journal line: {}", brief(&e))))?;
     // The line is what was written, so a record that can not be read is one that this version does not know.
-    let record = serde_json::from_value(sealed.record).map_err(|e| BadLine::Unknown(format!("unknown record: {e}")))?;
+    let record = serde_json::from_value(sealed.record)
+        .map_err(|e| BadLine::Unknown(format!("unknown record: {}", brief(&e))))?;
     Ok(Entry { seq: sealed.seq, at: sealed.at, record, hash, prev: sealed.prev })
+}
+
+/// The beginning of an error, which may repeat the whole line.
+fn brief(error: &serde_json::Error) -> String {
+    const LONGEST_CHARS: usize = 200;
+    error.to_string().chars().take(LONGEST_CHARS).collect()
 }
 
 /// Whether `entry` is the line after `end`.
 pub fn continues(end: &Link, entry: &Entry) -> Result<(), BadLine> {
-    if entry.seq != end.seq + 1 {
+    if Some(entry.seq) != end.seq.checked_add(1) {
         return Err(BadLine::Damaged(format!("record {} follows record {}", entry.seq, end.seq)));
     }
     if entry.prev != end.hash {
@@ -138,6 +146,25 @@ fn check_hash(line: &[u8]) -> Result<String, BadLine> {
         return Err(damaged("its hash does not match its content"));
     }
     Ok(hash)
+}
+
+/// A line around `record`, whatever it is, with the digest that makes it whole; for [`crate::boundary`].
+pub(crate) fn sealed(end: &Link, record: &[u8]) -> Vec<u8> {
+    let head = format!(
+        r#"{{"v":{VERSION},"seq":{},"at":{{"boot_ms":1,"wall_ms":1,"boot_id":1}},"prev":"{}","record":"#,
+        end.seq + 1,
+        end.hash
+    );
+    let mut line = [head.as_bytes(), record].concat();
+    let hash = sha256(&line);
+    line.extend([HASH_KEY, &hash, END].concat().into_bytes());
+    line
+}
+
+/// The digest that stands in a line of [`sealed`].
+pub(crate) fn hash_of(sealed: &[u8]) -> String {
+    let digest = sealed.len().checked_sub(HEX_LEN + END.len()).and_then(|start| sealed.get(start..start + HEX_LEN));
+    String::from_utf8_lossy(digest.unwrap_or_default()).into_owned()
 }
 
 fn sha256(bytes: &[u8]) -> String {

@@ -46,9 +46,10 @@ pub struct Held {
     pub torn_bytes: u64,
 }
 
+/// What stands in a segment.
 #[derive(Default)]
-struct Lines {
-    entries: Vec<Entry>,
+pub(crate) struct Lines {
+    pub(crate) entries: Vec<Entry>,
     bytes: u64,
     first_bytes: u64,
     torn_bytes: u64,
@@ -94,7 +95,7 @@ pub fn read_all(directory: &Path) -> Result<Vec<Entry>, JournalError> {
 pub fn read_after(directory: &Path, after: u64, limit: usize) -> Result<Vec<Entry>, JournalError> {
     let segments = list(directory)?;
     let mut first = segments.len().saturating_sub(1);
-    while first > 0 && first_entry(&segments[first])?.is_none_or(|entry| entry.seq > after + 1) {
+    while first > 0 && first_entry(&segments[first])?.is_none_or(|entry| entry.seq > after.saturating_add(1)) {
         first -= 1;
     }
     let mut found = vec![];
@@ -171,8 +172,23 @@ fn read_chain(segments: &[Segment], before: Option<Link>) -> Result<Held, Journa
     Ok(Held { segment, entries, end: end.unwrap_or_else(Link::start), bytes, first_bytes, torn_bytes })
 }
 
+/// The records of the first and only segment of a journal, whose file holds `content`; for [`crate::boundary`].
+pub(crate) fn chain_of(segment: &Segment, content: &[u8]) -> Result<Vec<Entry>, JournalError> {
+    let entries = lines_of(segment, content, true)?.entries;
+    let mut end = Link::start();
+    for (number, entry) in (1..).zip(&entries) {
+        line::continues(&end, entry).map_err(|bad| refuse(segment, number, bad))?;
+        end = entry.link();
+    }
+    Ok(entries)
+}
+
 fn read_lines(segment: &Segment, is_last: bool) -> Result<Lines, JournalError> {
-    let content = read(segment)?;
+    lines_of(segment, &read(segment)?, is_last)
+}
+
+/// The lines of `content`, which is what stands in the file of `segment`.
+pub(crate) fn lines_of(segment: &Segment, content: &[u8], is_last: bool) -> Result<Lines, JournalError> {
     let mut lines = Lines::default();
     for (number, line) in (1..).zip(content.split_inclusive(|b| *b == b'\n')) {
         if line.ends_with(b"\n") {

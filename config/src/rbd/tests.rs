@@ -130,6 +130,31 @@ fn of_a_blocklist_the_first_list_counts_since_ceph_16_prints_two() {
 }
 
 #[test]
+fn a_blocklist_with_more_behind_it_than_an_empty_list_is_none() {
+    for more in ["[{\"addr\":\"127.0.0.9:0/124\"}]", "{}", "[", "garbage"] {
+        assert!(blocklist(format!("[]{more}").as_bytes()).is_err(), "{more}");
+    }
+}
+
+#[test]
+fn a_refusal_does_not_repeat_all_that_was_printed() {
+    let long = "x".repeat(1_000_000);
+    let answers = [
+        info(format!(r#"{{"objects":"{long}"}}"#).as_bytes()).map(drop),
+        pool_status(
+            format!(r#"{{"summary":{{"daemon_health":""}},"daemons":[{{"instance_id":"{long}"}}]}}"#).as_bytes(),
+        )
+        .map(drop),
+        blocklist(format!(r#"["{long}"]"#).as_bytes()).map(drop),
+        snapshots(format!(r#"[{{"id":1,"name":"","namespace":{{"type":"mirror","state":"{long}"}}}}]"#).as_bytes())
+            .map(drop),
+    ];
+    for answer in answers {
+        assert!(answer.unwrap_err().to_string().len() < 400);
+    }
+}
+
+#[test]
 fn a_schedule_is_read_by_its_intervals() {
     assert_eq!(schedule(br#"[{"interval":"1m","start_time":""}]"#).unwrap(), ["1m"]);
 }
@@ -144,7 +169,8 @@ fn a_snapshot_of_a_user_is_none_of_mirroring() {
 
 #[test]
 fn garbage_and_missing_keys_are_errors_that_name_the_command() {
-    let garbage: [Result<(), Unreadable>; 7] = [
+    let garbage: [Result<(), Unreadable>; 8] = [
+        schedule(b"[{\"interval\":\"1m\",\"start_time\":\"\xff\"}]").map(drop),
         info(b"{}").map(drop),
         snapshots(br#"[{"id":1,"name":"a","namespace":{"type":"mirror","state":"upside-down","complete":true}}]"#)
             .map(drop),

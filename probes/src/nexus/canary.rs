@@ -95,7 +95,7 @@ impl Canaries {
     }
 }
 
-fn judge_put(answer: &Answer) -> Result<(), Sight> {
+pub(crate) fn judge_put(answer: &Answer) -> Result<(), Sight> {
     if answer.status.is_server_error() && Whose::of(answer) == Whose::Nexus {
         return Err(Sight::down(Reason::CanaryRefused, format!("{} to the PUT of a canary", answer.status.as_u16())));
     }
@@ -105,7 +105,7 @@ fn judge_put(answer: &Answer) -> Result<(), Sight> {
     success(answer, Reason::CanaryRefused)
 }
 
-fn judge_get(answer: Result<Answer, Fault>, written: &Bytes) -> Result<(), Sight> {
+pub(crate) fn judge_get(answer: Result<Answer, Fault>, written: &Bytes) -> Result<(), Sight> {
     let damaged = |how: String| Err(Sight::down(Reason::CanaryDamaged, how));
     let answer = match answer {
         Ok(answer) => answer,
