@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use understudy_agent::Watcher;
-use understudy_core::Record;
+use understudy_tests::rehearse::moment;
 use understudy_tests::rehearse::scenario::{ALL, Scenario};
 use understudy_tests::rehearse::show::Show;
 use understudy_tests::standin::ceph::client;
@@ -81,22 +81,14 @@ fn main() -> ExitCode {
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The daemon, with SIGKILL for itself after so many records from the hold-down on: after the record is on disk, before
-/// anything is done about it.
+/// The daemon, with SIGKILL for itself at a [`moment`]; the words behind those of the moment are its own.
 fn killed_after(words: &[String]) -> ExitCode {
-    let Some(records) = words.first().and_then(|n| n.parse::<usize>().ok()) else { return ExitCode::from(2) };
-    let counted = std::sync::atomic::AtomicUsize::new(0);
-    let watcher = Watcher::new(move |record| {
-        use std::sync::atomic::Ordering::SeqCst;
-        let begins = matches!(record, Record::HoldDownBegan { .. });
-        if begins || counted.load(SeqCst) > 0 {
-            let count = counted.fetch_add(1, SeqCst) + 1;
-            if count == records {
-                let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-            }
-        }
-    });
-    understudy_agent::main_with(words, watcher)
+    const OF_THE_MOMENT: usize = 3;
+    match moment::killer(words) {
+        // The first word is taken for the program's name.
+        Some(watcher) => understudy_agent::main_with(&words[OF_THE_MOMENT - 1..], watcher),
+        None => ExitCode::from(2),
+    }
 }
 
 async fn play(scenario: &Scenario, directory: PathBuf, json: bool) -> bool {

@@ -3,6 +3,7 @@
 //! In: the name of a [`scenario`]. Out: what the daemon sees and does, live, and a table; an error if anything was not as
 //! the scenario states. Start reading at [`scenario::ALL`].
 
+pub mod moment;
 pub mod play;
 pub mod scenario;
 pub mod show;

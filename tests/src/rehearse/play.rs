@@ -6,6 +6,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -14,8 +16,10 @@ use tokio::process::{Child, Command};
 use understudy_agent::journal::{self, Entry};
 use understudy_core::{Question, Record, Request, StepResult, Verdict};
 
+use crate::rehearse::moment::{self, After, Countdown, Moment};
 use crate::rehearse::show::Show;
 use crate::rehearse::stage::{PUBLIC_NAME, Stage, Wishes};
+use crate::standin::ceph::model::Image;
 use crate::standin::side::Side;
 use crate::standin::volume::{ADMIN_PASSWORD, Content};
 
@@ -37,8 +41,10 @@ pub struct Play {
     pub hurt_at: Option<(Instant, i64)>,
     program: PathBuf,
     daemon: Option<Child>,
-    /// The daemon is started so that it is killed after this many records from the hold-down on; once.
-    killed_after: Option<usize>,
+    /// The daemon is killed then; once.
+    killed_at: Option<Moment>,
+    /// Whose process the stand-ins end, if they are to.
+    pid: Arc<AtomicU32>,
     witness: Option<Child>,
     show: Show,
 }
@@ -49,23 +55,44 @@ impl Play {
         Self::begin_with(directory, wishes, None, show).await
     }
 
-    /// As [`begin`](Self::begin), unseen, with a daemon that is killed after so many records from the hold-down on.
-    pub async fn begin_killed_after(directory: &Path, wishes: &Wishes, records: usize) -> anyhow::Result<Self> {
-        Self::begin_with(directory, wishes, Some(records), Show::new(true)).await
+    /// As [`begin`](Self::begin), unseen, with a daemon that is killed at this moment after the disaster.
+    pub async fn begin_killed_at(directory: &Path, wishes: &Wishes, moment: Moment) -> anyhow::Result<Self> {
+        Self::begin_with(directory, wishes, Some(moment), Show::new(true)).await
+    }
+
+    /// As [`begin`](Self::begin), by another program than this one: the `rehearse` that a test was built with.
+    pub async fn begin_with_program(
+        program: &Path,
+        directory: &Path,
+        wishes: &Wishes,
+        show: Show,
+    ) -> anyhow::Result<Self> {
+        Self::begin_by(program.to_owned(), directory, wishes, None, show).await
     }
 
     async fn begin_with(
         directory: &Path,
         wishes: &Wishes,
-        killed_after: Option<usize>,
+        killed_at: Option<Moment>,
         show: Show,
     ) -> anyhow::Result<Self> {
-        let program = std::env::current_exe()?;
+        Self::begin_by(std::env::current_exe()?, directory, wishes, killed_at, show).await
+    }
+
+    async fn begin_by(
+        program: PathBuf,
+        directory: &Path,
+        wishes: &Wishes,
+        killed_at: Option<Moment>,
+        show: Show,
+    ) -> anyhow::Result<Self> {
         show.say("two stand-in sites on loopback: Nexus, Kubernetes and Ceph at A, mirrored to B");
         let stage = Stage::up(directory, &program, wishes).await?;
         show.say(&format!("settings: {}", stage.settings().display()));
-        let mut play =
-            Self { stage, story: vec![], hurt_at: None, program, daemon: None, killed_after, witness: None, show };
+        let pid = Arc::default();
+        let (story, daemon, witness) = (vec![], None, None);
+        let mut play = Self { stage, story, hurt_at: None, program, daemon, killed_at, pid, witness, show };
+        play.watch_for_the_moment();
         if wishes.witness {
             play.start_witness()?;
         }
@@ -78,18 +105,37 @@ impl Play {
         Ok(play)
     }
 
-    /// Waits until a mirror snapshot that holds the artifact is complete at B and its source time is journaled.
+    /// Waits until a mirror snapshot that holds the artifact is complete at B, and the source time of a later one journaled.
     async fn settle(&mut self) -> anyhow::Result<()> {
+        const PATIENCE: Duration = Duration::from_secs(45);
         let ours = |content: &Content| content.artifacts.contains_key(ARTIFACT);
-        for _ in 0..2 {
-            let known = self.story.last().map_or(0, |entry| entry.seq);
-            let fresh = move |entry: &Entry| entry.seq > known && matches!(entry.record, Record::SourceTime { .. });
-            self.until_entry("the copy at B advances", Duration::from_secs(15), fresh).await?;
-        }
         let world = &self.stage.world;
-        let held = world.ceph.inspect(Side::B, &world.plan.image(), |image| ours(&image.volume.content()));
-        anyhow::ensure!(held == Some(true), "the copy at B lacks the artifact");
+        let image = world.plan.image();
+        let copied = world.ceph.until(Side::B, &image, |image| ours(&image.volume.content()));
+        tokio::time::timeout(PATIENCE, copied).await.context("the copy at B lacks the artifact")?;
+        let newest = |image: &Image| image.newest().map(|(_, mirror)| mirror.primary_snap_id);
+        let holds = self.stage.world.ceph.inspect(Side::B, &image, newest).flatten();
+        // The one after it: who dies in the middle of a sync falls back by one.
+        let next = move |r: &Record| matches!(r, Record::SourceTime { snapshot, .. } if Some(*snapshot) > holds);
+        self.until("the copy at B advances", PATIENCE, next).await?;
         Ok(())
+    }
+
+    /// Has the stand-ins end the daemon when they have done what the moment names, before they answer.
+    fn watch_for_the_moment(&self) {
+        let Some(moment) = self.killed_at.clone().filter(|moment| moment.after == After::Effect) else { return };
+        let (countdown, pid) = (Countdown::new(moment, &self.armed()), self.pid.clone());
+        self.stage.world.ledger.watch(move |effect| {
+            if countdown.is_there(&moment::effect_label(effect)) {
+                let pid = i32::try_from(pid.load(Ordering::SeqCst)).ok().and_then(rustix::process::Pid::from_raw);
+                pid.into_iter().for_each(moment::kill);
+            }
+        });
+    }
+
+    /// Is there once A is hurt.
+    fn armed(&self) -> PathBuf {
+        self.stage.directory.join("armed")
     }
 
     /// Starts the daemon as a process of its own.
@@ -97,8 +143,8 @@ impl Play {
         let log =
             std::fs::File::options().append(true).create(true).open(self.stage.directory.join("understudy.log"))?;
         let mut command = Command::new(&self.program);
-        match self.killed_after.take() {
-            Some(records) => command.args(["understudy-killed-after", &records.to_string()]),
+        match self.killed_at.take().filter(|moment| moment.after == After::Record) {
+            Some(moment) => command.args(moment::words(&moment, &self.armed())),
             None => command.arg("understudy"),
         };
         let child = command
@@ -110,6 +156,7 @@ impl Play {
             .kill_on_drop(true)
             .spawn()
             .context("failed to start the daemon")?;
+        self.pid.store(child.id().unwrap_or(0), Ordering::SeqCst);
         self.daemon = Some(child);
         Ok(())
     }
@@ -133,6 +180,13 @@ impl Play {
     /// Whether the daemon's process has ended.
     pub fn daemon_is_gone(&mut self) -> bool {
         self.daemon.as_mut().is_none_or(|daemon| !matches!(daemon.try_wait(), Ok(None)))
+    }
+
+    /// Whether it was ended by SIGKILL.
+    pub fn was_killed(&mut self) -> bool {
+        use std::os::unix::process::ExitStatusExt;
+        let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
+        ended.is_some_and(|status| status.signal() == Some(rustix::process::Signal::KILL.as_raw()))
     }
 
     /// The question that is open by the journal.
@@ -183,6 +237,11 @@ impl Play {
     pub async fn kill_a(&mut self) {
         self.hurt_now("power goes off at A: Nexus, API server and Ceph are gone");
         self.stage.world.a.kill().await;
+    }
+
+    /// From now on the moment counts at which the daemon is killed.
+    pub fn arm(&self) -> anyhow::Result<()> {
+        std::fs::write(self.armed(), b"").context("failed to arm the moment")
     }
 
     /// Notes the moment from which detection is measured.

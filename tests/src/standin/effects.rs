@@ -58,30 +58,44 @@ pub struct Effect {
     pub detail: String,
 }
 
+/// Sees an effect when it has happened and before whoever caused it has an answer.
+type Look = dyn Fn(&Effect) + Send + Sync;
+
 /// A shared, append-only list of effects.
 #[derive(Clone)]
 pub struct Ledger {
     opened: Instant,
     effects: Arc<Mutex<Vec<Effect>>>,
+    watcher: Arc<Mutex<Option<Arc<Look>>>>,
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { opened: Instant::now(), effects: Arc::default() }
+        Self { opened: Instant::now(), effects: Arc::default(), watcher: Arc::default() }
     }
 }
 
 impl Ledger {
     /// Writes one effect down.
     pub fn record(&self, kind: Kind, place: &str, target: &str, key: Option<&str>, detail: &str) {
-        self.effects.lock().expect("no panic while held").push(Effect {
+        let effect = Effect {
             at: self.opened.elapsed(),
             kind,
             place: place.to_owned(),
             target: target.to_owned(),
             key: key.map(str::to_owned),
             detail: detail.to_owned(),
-        });
+        };
+        self.effects.lock().expect("no panic while held").push(effect.clone());
+        let watcher = self.watcher.lock().expect("no panic while held").clone();
+        if let Some(look) = watcher {
+            look(&effect);
+        }
+    }
+
+    /// `look` sees every effect from now on. The stand-in waits for it.
+    pub fn watch(&self, look: impl Fn(&Effect) + Send + Sync + 'static) {
+        *self.watcher.lock().expect("no panic while held") = Some(Arc::new(look));
     }
 
     /// All effects so far, oldest first.

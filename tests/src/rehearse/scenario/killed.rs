@@ -1,4 +1,5 @@
-//! SIGKILL after every single record: resuming leads to the same end, by the same effects (S10).
+//! SIGKILL after every single record and after every single effect: resuming leads to the same end, by the same effects
+//! (S10).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use tokio::task::JoinSet;
 use understudy_core::{Record, RequestId, Role};
 
 use super::{WORD, b_serves};
+use crate::rehearse::moment::Moment;
 use crate::rehearse::play::Play;
 use crate::rehearse::show::Show;
 use crate::rehearse::stage::Wishes;
@@ -18,9 +20,11 @@ use crate::rehearse::table::Table;
 use crate::standin::effects::Kind;
 
 /// Runs side by side: enough to keep two cores busy, few enough that nobody is starved into doubting himself.
-const SIDE_BY_SIDE: usize = 8;
+const SIDE_BY_SIDE: usize = 10;
 /// A run that was killed once must be over by then.
 const LIMIT: Duration = Duration::from_secs(90);
+/// After B is active nothing more is done; what is still written down is written by then.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Effects that two runs must have in common. Objects at B are applied until they are as wanted, so that their count may
 /// differ; what they became is checked by what is served in the end.
 const COUNTED: [Kind; 5] = [Kind::Promote, Kind::Demote, Kind::Route, Kind::DnsUpdate, Kind::Delete];
@@ -28,73 +32,84 @@ const COUNTED: [Kind; 5] = [Kind::Promote, Kind::Demote, Kind::Route, Kind::DnsU
 type Tally = BTreeMap<String, usize>;
 
 pub async fn killed_everywhere(directory: PathBuf, show: Show) -> anyhow::Result<Table> {
-    let (records, wanted, table) = undisturbed(&directory.join("undisturbed"), show).await?;
+    let Undisturbed { moments, wanted, table } = undisturbed(&directory.join("undisturbed"), show).await?;
+    let total = moments.len();
     show.say(&format!(
-        "undisturbed: {records} records from the hold-down on; the daemon is killed after each of them now"
+        "undisturbed: {total} moments; the daemon is killed at each of them now, in a failover of its own"
     ));
     let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut runs = JoinSet::new();
-    for after in 1..=records {
-        let (turns, wanted, place) = (turns.clone(), wanted.clone(), directory.join(format!("after-{after:03}")));
+    for (n, moment) in (1..).zip(moments) {
+        let (turns, wanted, place) = (turns.clone(), wanted.clone(), directory.join(format!("moment-{n:03}")));
         runs.spawn(async move {
             let _turn = turns.acquire_owned().await?;
-            let killed = tokio::time::timeout(LIMIT, killed_once(&place, after, &wanted)).await;
-            killed
-                .context("not over in time")
-                .flatten()
-                .with_context(|| format!("killed after record {after}; see {}", place.display()))
+            let began = Instant::now();
+            let killed = tokio::time::timeout(LIMIT, killed_once(&place, &moment, &wanted)).await;
+            let killed = killed.context("not over in time").flatten();
+            let was_killed = killed.with_context(|| format!("killed at {moment}; see {}", place.display()))?;
+            anyhow::Ok((moment, was_killed, began.elapsed()))
         });
     }
-    let mut killed = 0;
+    let (mut over, mut missed) = (0, Vec::new());
     while let Some(run) = runs.join_next().await {
-        let after = run??;
-        killed += 1;
-        show.say(&format!("{killed} of {records}: {after}; same end, same effects"));
+        let (moment, was_killed, took) = run??;
+        over += 1;
+        let end = if was_killed { "same end, same effects" } else { "it did not come this time" };
+        show.say(&format!("{over} of {total}: {moment}: {end}, {:.1} s", took.as_secs_f64()));
+        missed.extend((!was_killed).then_some(moment));
     }
+    let in_vain: Vec<String> = missed.iter().filter(|moment| moment.always_comes()).map(ToString::to_string).collect();
+    ensure!(in_vain.is_empty(), "nobody was killed at {}", in_vain.join(", "));
+    show.say(&format!("killed at {} moments of {total}", total - missed.len()));
     Ok(table)
 }
 
-/// The failover without any crash: how many records it writes, and what it does to the world.
-async fn undisturbed(directory: &Path, show: Show) -> anyhow::Result<(usize, Tally, Table)> {
-    let mut play = Play::begin(directory, &Wishes::default(), show).await?;
-    play.kill_a().await;
-    to_the_end(&mut play, None).await?;
-    b_serves(&mut play).await?;
-    let began = play.story.iter().position(|entry| matches!(entry.record, Record::HoldDownBegan { .. }));
-    let records = play.story.len() - began.context("no hold-down")?;
-    Ok((records, play.stage.world.ledger.tally(&COUNTED), play.table()))
+/// The failover without any crash.
+struct Undisturbed {
+    moments: Vec<Moment>,
+    wanted: Tally,
+    table: Table,
 }
 
-async fn killed_once(directory: &Path, after: usize, wanted: &Tally) -> anyhow::Result<String> {
-    let mut play = Play::begin_killed_after(directory, &Wishes::default(), after).await?;
+async fn undisturbed(directory: &Path, show: Show) -> anyhow::Result<Undisturbed> {
+    let mut play = Play::begin(directory, &Wishes::default(), show).await?;
+    play.look()?;
+    let (records, effects) = (play.story.len(), play.stage.world.ledger.all().len());
     play.kill_a().await;
-    let last = to_the_end(&mut play, Some(after)).await?;
+    to_the_end(&mut play).await?;
+    b_serves(&mut play).await?;
+    play.until("the run is over", LAST_WORDS, |r| matches!(r, Record::RunEnded { .. })).await?;
+    let done = play.stage.world.ledger.all();
+    let mut moments = Moment::of_records(play.story[records..].iter().map(|entry| &entry.record));
+    moments.extend(Moment::of_effects(done[effects..].iter()));
+    Ok(Undisturbed { moments, wanted: play.stage.world.ledger.tally(&COUNTED), table: play.table() })
+}
+
+/// Whether the moment came.
+async fn killed_once(directory: &Path, moment: &Moment, wanted: &Tally) -> anyhow::Result<bool> {
+    let mut play = Play::begin_killed_at(directory, &Wishes::default(), moment.clone()).await?;
+    play.arm()?;
+    play.kill_a().await;
+    let mut was_killed = to_the_end(&mut play).await?;
+    if !was_killed {
+        was_killed = last_words(&mut play).await?;
+    }
     b_serves(&mut play).await?;
     let tally = play.stage.world.ledger.tally(&COUNTED);
     ensure!(tally == *wanted, "other effects than undisturbed: {tally:?}, wanted {wanted:?}");
-    Ok(last)
+    Ok(was_killed)
 }
 
-/// Answers every question with yes and starts the daemon again when it is gone, until B is active.
-async fn to_the_end(play: &mut Play, killed_after: Option<usize>) -> anyhow::Result<String> {
+/// Answers every question with yes and starts the daemon again when it was killed, until B is active. Whether it was.
+async fn to_the_end(play: &mut Play) -> anyhow::Result<bool> {
     let end = Instant::now() + LIMIT;
     let mut answered: Option<RequestId> = None;
-    let mut killed_at = String::new();
+    let mut was_killed = false;
     loop {
+        was_killed |= revived(play, was_killed)?;
         play.look()?;
-        if play.daemon_is_gone() {
-            ensure!(killed_after.is_some() && killed_at.is_empty(), "the daemon ended by itself\n{}", play.log_tail());
-            killed_at = play
-                .story
-                .last()
-                .map_or_else(String::new, |entry| format!("{:?}", entry.record).chars().take(60).collect());
-            play.start_daemon()?;
-        }
         if play.has(|r| matches!(r, Record::RoleChanged { role: Role::AtB, .. })) {
-            // A crash right after the last record leaves nothing to do but to start again.
-            if killed_after.is_none() || !killed_at.is_empty() {
-                return Ok(killed_at);
-            }
+            return Ok(was_killed);
         }
         if let Some(open) = play.open_request()
             && answered.as_ref() != Some(&open)
@@ -110,4 +125,26 @@ async fn to_the_end(play: &mut Play, killed_after: Option<usize>) -> anyhow::Res
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Waits for a moment among the last records. Whether it came.
+async fn last_words(play: &mut Play) -> anyhow::Result<bool> {
+    let end = Instant::now() + LAST_WORDS;
+    while Instant::now() < end {
+        if revived(play, false)? {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(false)
+}
+
+/// Starts the daemon again if it is gone. Whether it was; by itself it must never go.
+fn revived(play: &mut Play, was_killed: bool) -> anyhow::Result<bool> {
+    if !play.daemon_is_gone() {
+        return Ok(false);
+    }
+    ensure!(!was_killed && play.was_killed(), "the daemon ended by itself\n{}", play.log_tail());
+    play.start_daemon()?;
+    Ok(true)
 }
