@@ -256,7 +256,7 @@ impl Trial<'_> {
         let words = |program: &str| format!("[{program}, -c, {}]", self.lab.conf("b"));
         let pair = format!(
             "{{ name: real, probes: [], site_down_when: {{ at_least: 1, of: [service] }}, rpo_max: 15m, route: [], verify: {{}}, \
-               storage: {{ rbd: {{ images: [{}], rbd: {}, ceph: {}, schedule: 1m }} }} }}",
+               storage: {{ rbd: {{ images: [{}], rbd: {}, ceph: {}, timeout: 20s, schedule: 1m }} }} }}",
             self.images.join(", "),
             words("rbd"),
             words("ceph")
