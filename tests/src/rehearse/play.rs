@@ -26,6 +26,9 @@ use crate::standin::volume::{ADMIN_PASSWORD, Content};
 /// Between two looks at the journal.
 const LOOK: Duration = Duration::from_millis(25);
 
+/// What takes longer before anything happens never comes; a healthy machine needs a few seconds.
+const PATIENCE: Duration = Duration::from_secs(45);
+
 /// What the user uploads before anything happens.
 pub const PAYLOAD: &[u8] = b"the bytes that must come back through the same public name";
 /// Where it lies.
@@ -100,14 +103,13 @@ impl Play {
         play.show.say(&format!("user: uploaded {ARTIFACT} through http://{PUBLIC_NAME}"));
         play.start_daemon()?;
         let alive = |r: &Record| matches!(r, Record::Verdict { to: Verdict::Up, .. });
-        play.until("the daemon finds A alive", Duration::from_secs(15), alive).await?;
+        play.until("the daemon finds A alive", PATIENCE, alive).await?;
         play.settle().await?;
         Ok(play)
     }
 
     /// Waits until a mirror snapshot that holds the artifact is complete at B, and the source time of a later one journaled.
     async fn settle(&mut self) -> anyhow::Result<()> {
-        const PATIENCE: Duration = Duration::from_secs(45);
         let ours = |content: &Content| content.artifacts.contains_key(ARTIFACT);
         let world = &self.stage.world;
         let image = world.plan.image();

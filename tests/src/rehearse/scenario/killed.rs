@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use understudy_core::{Record, RequestId, Role};
 
@@ -20,7 +20,9 @@ use crate::rehearse::table::Table;
 use crate::standin::effects::Kind;
 
 /// Runs side by side: enough to keep two cores busy, few enough that nobody is starved into doubting himself.
-const SIDE_BY_SIDE: usize = 10;
+const SIDE_BY_SIDE: usize = 12;
+/// From one start to the next: a start costs more than anything after it, and many at once starve each other.
+const APART: Duration = Duration::from_millis(1500);
 /// A run that was killed once must be over by then.
 const LIMIT: Duration = Duration::from_secs(90);
 /// After B is active nothing more is done; what is still written down is written by then.
@@ -33,35 +35,64 @@ type Tally = BTreeMap<String, usize>;
 
 pub async fn killed_everywhere(directory: PathBuf, show: Show) -> anyhow::Result<Table> {
     let Undisturbed { moments, wanted, table } = undisturbed(&directory.join("undisturbed"), show).await?;
-    let total = moments.len();
+    let mut account = Account { show, total: moments.len(), over: 0, missed: Vec::new() };
     show.say(&format!(
-        "undisturbed: {total} moments; the daemon is killed at each of them now, in a failover of its own"
+        "undisturbed: {} moments; the daemon is killed at each of them now, in a failover of its own",
+        account.total
     ));
     let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
     let mut runs = JoinSet::new();
     for (n, moment) in (1..).zip(moments) {
-        let (turns, wanted, place) = (turns.clone(), wanted.clone(), directory.join(format!("moment-{n:03}")));
-        runs.spawn(async move {
-            let _turn = turns.acquire_owned().await?;
-            let began = Instant::now();
-            let killed = tokio::time::timeout(LIMIT, killed_once(&place, &moment, &wanted)).await;
-            let killed = killed.context("not over in time").flatten();
-            let was_killed = killed.with_context(|| format!("killed at {moment}; see {}", place.display()))?;
-            anyhow::Ok((moment, was_killed, began.elapsed()))
-        });
+        let turn = turns.clone().acquire_owned().await?;
+        runs.spawn(one(directory.join(format!("moment-{n:03}")), moment, wanted.clone(), turn));
+        while let Some(run) = runs.try_join_next() {
+            account.enter(run??);
+        }
+        tokio::time::sleep(APART).await;
     }
-    let (mut over, mut missed) = (0, Vec::new());
     while let Some(run) = runs.join_next().await {
-        let (moment, was_killed, took) = run??;
-        over += 1;
-        let end = if was_killed { "same end, same effects" } else { "it did not come this time" };
-        show.say(&format!("{over} of {total}: {moment}: {end}, {:.1} s", took.as_secs_f64()));
-        missed.extend((!was_killed).then_some(moment));
+        account.enter(run??);
     }
-    let in_vain: Vec<String> = missed.iter().filter(|moment| moment.always_comes()).map(ToString::to_string).collect();
-    ensure!(in_vain.is_empty(), "nobody was killed at {}", in_vain.join(", "));
-    show.say(&format!("killed at {} moments of {total}", total - missed.len()));
+    account.close()?;
     Ok(table)
+}
+
+/// A moment, whether the daemon was killed at it, and how long the failover took.
+type Killed = (Moment, bool, Duration);
+
+async fn one(place: PathBuf, moment: Moment, wanted: Tally, _turn: OwnedSemaphorePermit) -> anyhow::Result<Killed> {
+    let began = Instant::now();
+    let killed = tokio::time::timeout(LIMIT, killed_once(&place, &moment, &wanted)).await;
+    let killed = killed.context("not over in time").flatten();
+    let was_killed = killed.with_context(|| format!("killed at {moment}; see {}", place.display()))?;
+    Ok((moment, was_killed, began.elapsed()))
+}
+
+/// What came of each moment.
+struct Account {
+    show: Show,
+    total: usize,
+    over: usize,
+    missed: Vec<Moment>,
+}
+
+impl Account {
+    fn enter(&mut self, (moment, was_killed, took): Killed) {
+        self.over += 1;
+        let end = if was_killed { "same end, same effects" } else { "it did not come this time" };
+        let (over, total) = (self.over, self.total);
+        self.show.say(&format!("{over} of {total}: {moment}: {end}, {:.1} s", took.as_secs_f64()));
+        self.missed.extend((!was_killed).then_some(moment));
+    }
+
+    /// Demands that nothing was missed that comes always.
+    fn close(self) -> anyhow::Result<()> {
+        let always = self.missed.iter().filter(|moment| moment.always_comes());
+        let in_vain: Vec<String> = always.map(ToString::to_string).collect();
+        ensure!(in_vain.is_empty(), "nobody was killed at {}", in_vain.join(", "));
+        self.show.say(&format!("killed at {} moments of {}", self.total - self.missed.len(), self.total));
+        Ok(())
+    }
 }
 
 /// The failover without any crash.
