@@ -121,6 +121,8 @@ impl RunSoFar {
 
     /// Rechecks are of the process that made them; the limits of what outlives it count from now.
     pub fn restart(&mut self, now: Now) {
+        // A life that was seen and not acted on died with who saw it: the run that goes on looks anew.
+        self.life = None;
         let beyond = self.going == Going::Back || self.was_begun(Step::PromoteRecheck);
         self.unseen = !self.ended && !beyond && self.is_done(Step::Recheck);
         for (step, progress) in &mut self.steps {
