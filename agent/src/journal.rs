@@ -10,7 +10,7 @@
 //!
 //! Start reading at [`Journal::open`].
 
-pub(crate) mod line;
+pub mod line;
 mod lock;
 pub(crate) mod segment;
 #[cfg(test)]

@@ -6,4 +6,5 @@ pub mod bench;
 pub mod boundary;
 pub mod lab;
 pub mod rehearse;
+pub mod sim;
 pub mod standin;

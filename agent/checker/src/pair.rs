@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use understudy_core::{
-    DurablePair, Now, PageKind, PairName, PairPolicy, Pause, Reading, Record, RequestId, Role, Step, Verdict,
+    DurablePair, Now, PageKind, PairName, PairPolicy, Pause, Reading, Record, RequestId, Role, RunId, Step, Verdict,
 };
 
 use crate::asking::{Approval, Asked, Open, Word};
@@ -17,6 +17,8 @@ use crate::{Book, Invariant, Kept, Scene, between, ms};
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Pair {
     pub role: Role,
+    /// The run that was given up after its promote was begun.
+    pub half_way: Option<RunId>,
     pub epoch: u64,
     /// None = never recorded since the daemon began to run.
     pub verdict: Option<Verdict>,
@@ -178,6 +180,7 @@ impl Pair {
     /// Begins with what a snapshot says: the records before it are not at hand.
     pub fn take_over(&mut self, durable: &DurablePair, at: Now) {
         self.role = durable.role.clone();
+        self.half_way.clone_from(&durable.half_way);
         self.epoch = durable.epoch;
         self.pause.clone_from(&durable.pause);
         self.blocked = durable.blocked_until_wall_ms.is_some();

@@ -540,9 +540,18 @@ impl Pair {
         self.epoch += 1;
         (self.return_told, self.returned) = (false, None);
         match ending {
-            Ending::Succeeded => (self.role, self.owed) = (Role::AtB, Some(Owed::Role)),
-            Ending::Stopped { .. } => (self.role, self.owed) = (Role::AtA, Some(Owed::Role)),
-            Ending::Abandoned { .. } => self.owed = Some(Owed::Page(PageKind::Stuck, Invariant::L2)),
+            Ending::Succeeded => {
+                (self.role, self.half_way, self.owed) = (Role::AtB, None, Some(Owed::Role));
+            }
+            // A pair that an earlier run has left half-way is not A's again because a later one stopped.
+            Ending::Stopped { .. } => {
+                let back = self.half_way.clone().map_or(Role::AtA, |run| Role::Moving { run });
+                (self.role, self.owed) = (back, Some(Owed::Role));
+            }
+            Ending::Abandoned { .. } => {
+                self.half_way = Some(id.clone());
+                self.owed = Some(Owed::Page(PageKind::Stuck, Invariant::L2));
+            }
         }
         Ok(())
     }

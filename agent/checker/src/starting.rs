@@ -141,6 +141,11 @@ impl Pair {
         })?;
         let skewed = skew_ms(points).is_none_or(|skew| skew > ms(rules.skew_max));
         scene.rule(Invariant::S8, !skewed, || format!("run {} was started on images too far apart", run.id))?;
+        let ends_by_word = run.served_until_wall_ms.map(|until| until.min(run.started.wall_ms));
+        let vouched = ends_by_word.is_none_or(|end| end <= scene.at.wall_ms && self.third_site_down(rules).is_some());
+        scene.rule(Invariant::S8, vouched, || {
+            format!("run {} lets the loss end before now without a third-site witness that says Down", run.id)
+        })?;
         // With a witness that says Down the window ends when A was last seen, which no record tells.
         let end_known = self.third_site_down(rules).is_none();
         let least = bound(oldest(points), scene.at.wall_ms, self.clock_error_ms, ms(rules.writeback_window));

@@ -59,19 +59,16 @@ impl Fitness {
         self.reason.is_some() && self.observed
     }
 
-    /// Compares the clocks with those of the event before.
-    pub(crate) fn watch_clocks(&mut self, policy: &Policy, now: Now) {
-        if let Some(last) = self.last {
-            let gap = now.boot_ms.saturating_sub(last.boot_ms);
-            let wall = now.wall_ms.saturating_sub(last.wall_ms);
-            let parted = wall.abs_diff(crate::time::signed(gap));
-            if now.boot_id != last.boot_id || gap > millis(policy.stall) {
-                self.raise(Doubt::Stall, policy, now);
-            } else if parted > millis(policy.clock_jump) {
-                self.raise(Doubt::ClockJump, policy, now);
-            }
+    /// Compares the clocks with those of the event before. Returns by how much they parted since.
+    pub(crate) fn watch_clocks(&mut self, policy: &Policy, now: Now) -> u64 {
+        let Some(last) = self.last.replace(now) else { return 0 };
+        let parted = now.parted_since(last);
+        if now.boot_id != last.boot_id || now.boot_ms.saturating_sub(last.boot_ms) > millis(policy.stall) {
+            self.raise(Doubt::Stall, policy, now);
+        } else if parted > millis(policy.clock_jump) {
+            self.raise(Doubt::ClockJump, policy, now);
         }
-        self.last = Some(now);
+        parted
     }
 
     /// Takes a self-check's reading. One bad look is enough to doubt, one good one to trust again after the doubt's time.

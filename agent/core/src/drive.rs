@@ -13,7 +13,7 @@ use crate::plan::{
 };
 use crate::policy::ProbePolicy;
 use crate::reading::{Domain, Reading, Site};
-use crate::record::{Question, Record};
+use crate::record::{Question, Record, Role};
 use crate::signal::Signal;
 use crate::time::millis;
 use crate::watch::{Fresh, fresh_quorum};
@@ -46,6 +46,7 @@ impl PairState {
         self.stop_if_alive(scene);
         self.hold_to_bound(scene);
         self.ask_if_unfenced(scene);
+        self.hold_retried_promote(scene);
         if !matches!(self.durable.open_run().map(|run| &run.phase), Some(Phase::Forward)) {
             return;
         }
@@ -439,6 +440,35 @@ impl PairState {
         self.put_question(scene, request);
     }
 
+    /// A promote that is tried again rests on what is known now: with A alive again, or without a proof any more, a human is
+    /// told instead. Nothing is undone, and nothing waits in silence (S2, S6, L2).
+    fn hold_retried_promote(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let waits = matches!(run.entry(Step::Promote).map(|e| &e.status), Some(StepStatus::Waiting { .. }));
+        if !waits || !run.was_begun(Step::Promote) {
+            return;
+        }
+        let alive = self
+            .signs
+            .life_source(scene.rules)
+            .filter(|(_, at)| !run.authority.is_forced() && scene.now().since(*at) < scene.rules.veto_within);
+        let why = match alive {
+            Some((what, _)) => format!("{what} saw A alive"),
+            None if self.fenced(scene, run).is_none() => {
+                "the fence is not confirmed, no third-site witness says Down any more, and nobody accepted it"
+                    .to_owned()
+            }
+            None => return,
+        };
+        let id = run.id.clone();
+        self.mark_stuck(scene, Step::Promote, format!("not tried again: {why}"));
+        let advice = format!(
+            "look at `rbd info` at both sites; `understudy abandon {id}`, then `understudy failover {} --force` fences A first",
+            scene.rules.name
+        );
+        scene.page(PageKind::Stuck, format!("run {id}: promote is not tried again: {why}; {advice}"));
+    }
+
     /// Nothing is killed: a step that takes too long is told, and waits for a human.
     fn tend_overdue(&mut self, scene: &mut Scene<'_>) {
         let Some(run) = self.durable.open_run() else { return };
@@ -481,7 +511,11 @@ impl PairState {
             self.void_request(scene, "the run was stopped");
         }
         self.journal(scene, Record::RunStopping { pair, run: id.clone(), why: why.into() });
-        scene.page(PageKind::Stopped, format!("run {id} stopped before the promote: {why}; A remains the active site"));
+        let then = match self.durable.role_before() {
+            Role::Moving { run } => format!("the pair stays half-way, as {run} left it"),
+            Role::AtA | Role::AtB => "A remains the active site".into(),
+        };
+        scene.page(PageKind::Stopped, format!("run {id} stopped before the promote: {why}; {then}"));
         self.leave_unsent(scene);
         self.bring_back(scene);
     }

@@ -19,6 +19,8 @@ pub struct State {
     pub(crate) retired: BTreeMap<PairName, DurablePair>,
     /// When automatic failovers of any pair were decided, in milliseconds since the Unix epoch.
     pub(crate) automatic_wall_ms: Vec<i64>,
+    /// The clocks at the last record of an earlier life, until it is taken up.
+    pub(crate) left_off: Option<Now>,
 }
 
 impl State {
@@ -33,7 +35,9 @@ impl State {
     #[must_use]
     pub fn restore(policy: &Policy, records: impl IntoIterator<Item = (Now, Record)>, now: Now) -> Self {
         let mut durable: BTreeMap<PairName, DurablePair> = BTreeMap::new();
+        let mut left_off = None;
         for (at, record) in records {
+            left_off = Some(at);
             match (record.pair(), &record) {
                 (_, Record::Snapshot { pairs }) => durable.clone_from(pairs),
                 (Some(name), _) => durable.entry(name.clone()).or_default().apply(&record, at),
@@ -47,7 +51,7 @@ impl State {
         let pairs: Vec<PairState> = pairs.collect();
         let automatic = pairs.iter().map(|p| &p.durable).chain(durable.values());
         let automatic_wall_ms = automatic.flat_map(|d| d.automatic_wall_ms.iter().copied()).collect();
-        Self { fitness: Fitness::new(policy, now), pairs, retired: durable, automatic_wall_ms }
+        Self { fitness: Fitness::new(policy, now), pairs, retired: durable, automatic_wall_ms, left_off }
     }
 
     /// The same state under a new policy. A pair whose probes are the same keeps its signals; a hold-down goes on only if
@@ -55,7 +59,7 @@ impl State {
     /// open requests become void by themselves. A running plan is not touched.
     #[must_use]
     pub fn reload(self, old: &Policy, new: &Policy, now: Now) -> Self {
-        let State { fitness, pairs, retired, automatic_wall_ms } = self;
+        let State { fitness, pairs, retired, automatic_wall_ms, left_off } = self;
         let mut known: BTreeMap<PairName, (PairState, &PairPolicy)> =
             pairs.into_iter().zip(&old.pairs).map(|(state, rules)| (rules.name.clone(), (state, rules))).collect();
         let mut retired = retired;
@@ -66,7 +70,7 @@ impl State {
         let pairs: Vec<PairState> = pairs.collect();
         retired.extend(known.into_iter().map(|(name, (state, _))| (name, state.durable)));
         let fitness = if old.self_checks == new.self_checks { fitness } else { Fitness::new(new, now) };
-        Self { fitness, pairs, retired, automatic_wall_ms }
+        Self { fitness, pairs, retired, automatic_wall_ms, left_off }
     }
 
     /// Pairs that are no longer configured although a run of theirs is open.
@@ -100,7 +104,7 @@ impl State {
 pub fn step(policy: &Policy, mut state: State, event: Event, now: Now) -> (State, Vec<Command>) {
     let mut out = Vec::new();
     let doubted = state.fitness.doubt().is_some();
-    state.fitness.watch_clocks(policy, now);
+    let parted = state.fitness.watch_clocks(policy, now);
     let one = match event {
         Event::SelfRead { check, observation } => {
             state.fitness.read(policy, usize::from(check), observation, now, &mut out);
@@ -123,6 +127,13 @@ pub fn step(policy: &Policy, mut state: State, event: Event, now: Now) -> (State
         state.fitness.settle(policy, now, &mut out);
     }
     let State { fitness, pairs, automatic_wall_ms, .. } = &mut state;
+    if parted > 0 {
+        for (n, (pair, rules)) in pairs.iter_mut().zip(&policy.pairs).enumerate() {
+            let id = PairId(u32::try_from(n).unwrap_or(u32::MAX));
+            let scene = &mut Scene { id, rules, policy, fitness, automatic_wall_ms, now, out: &mut out };
+            pair.widen_clock_error(scene, parted);
+        }
+    }
     let mut visit =
         |n: usize, pair: &mut PairState, rules: &PairPolicy, event: Option<Event>, out: &mut Vec<Command>| {
             let id = PairId(u32::try_from(n).unwrap_or(u32::MAX));
@@ -154,10 +165,13 @@ pub fn step(policy: &Policy, mut state: State, event: Event, now: Now) -> (State
 #[must_use]
 pub fn resume(policy: &Policy, mut state: State, now: Now) -> (State, Vec<Command>) {
     let mut out = vec![Command::Journal(Record::Ruled { policy: Box::new(policy.clone()) })];
+    let parted = state.left_off.take().map_or(0, |left_off| now.parted_since(left_off));
     let State { fitness, pairs, automatic_wall_ms, .. } = &mut state;
     for (n, (pair, rules)) in pairs.iter_mut().zip(&policy.pairs).enumerate() {
         let id = PairId(u32::try_from(n).unwrap_or(u32::MAX));
-        pair.resume(&mut Scene { id, rules, policy, fitness, automatic_wall_ms, now, out: &mut out });
+        let scene = &mut Scene { id, rules, policy, fitness, automatic_wall_ms, now, out: &mut out };
+        pair.widen_clock_error(scene, parted);
+        pair.resume(scene);
     }
     (state, out)
 }

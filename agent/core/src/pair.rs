@@ -169,7 +169,7 @@ impl PairState {
             Event::StepNoted { run, step, key, value, ticket, .. } => self.note(scene, &run, step, key, value, ticket),
             Event::StepEnded { run, step, attempt, result, .. } => self.step_ended(scene, &run, step, attempt, result),
             Event::Ordered { by, order, ticket, .. } => {
-                // The order is judged by the state as it is now, not as it was at the last look.
+                // The order is judged by the state as it is now, not as it was at the last look: a question may have expired.
                 self.evaluate(scene);
                 self.tend_request(scene);
                 self.obey(scene, by, order, ticket);
@@ -278,6 +278,18 @@ impl PairState {
         let news = known.is_none_or(|known| error_ms > known || known - error_ms > WORTH_MS);
         if news && self.durable.role == Role::AtA {
             let pair = scene.rules.name.clone();
+            self.journal(scene, Record::ClockError { pair, error_ms });
+        }
+    }
+
+    /// Our own clock was set by `parted_ms`: what was measured of A's clock is wrong by as much, until it is measured anew.
+    /// Else a clock set back after A's death would make the loss look smaller than it is (S8).
+    pub(crate) fn widen_clock_error(&mut self, scene: &mut Scene<'_>, parted_ms: u64) {
+        /// Two clocks are not read at the same moment.
+        const WORTH_MS: u64 = 100;
+        let Some(known) = self.durable.clock_error_ms else { return };
+        if parted_ms > WORTH_MS && self.durable.role != Role::AtB {
+            let (pair, error_ms) = (scene.rules.name.clone(), known.saturating_add(parted_ms));
             self.journal(scene, Record::ClockError { pair, error_ms });
         }
     }

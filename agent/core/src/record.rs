@@ -573,6 +573,9 @@ pub struct DurablePair {
     pub epoch: u64,
     /// The run under way, or the last one.
     pub run: Option<Run>,
+    /// The run that was given up after its promote was begun: the pair is half-way until another run succeeds.
+    #[serde(default)]
+    pub half_way: Option<RunId>,
     /// A pause in force.
     pub pause: Option<Pause>,
     /// Automatic failover is blocked until a human lifts it; the time is only shown.
@@ -626,9 +629,9 @@ impl DurablePair {
             Record::RunEnded { ending, .. } => {
                 self.epoch += 1;
                 match ending {
-                    Ending::Succeeded => self.role = Role::AtB,
-                    Ending::Stopped { .. } => self.role = Role::AtA,
-                    Ending::Abandoned { .. } => {}
+                    Ending::Succeeded => (self.role, self.half_way) = (Role::AtB, None),
+                    Ending::Stopped { .. } => self.role = self.role_before(),
+                    Ending::Abandoned { .. } => self.half_way = self.run.as_ref().map(|run| run.id.clone()),
                 }
                 self.role_untold = !matches!(ending, Ending::Abandoned { .. });
                 self.return_told = false;
@@ -720,6 +723,12 @@ impl DurablePair {
             let terms = run.loss_terms(at, clock_error);
             run.bound = Some(loss_bound(&run.points, terms));
         }
+    }
+
+    /// The role that a run which stops before its promote goes back to.
+    #[must_use]
+    pub fn role_before(&self) -> Role {
+        self.half_way.clone().map_or(Role::AtA, |run| Role::Moving { run })
     }
 
     /// The run that is not over.

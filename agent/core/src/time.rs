@@ -21,6 +21,17 @@ impl Now {
     pub fn since(self, boot_ms: u64) -> Duration {
         Duration::from_millis(self.boot_ms.saturating_sub(boot_ms))
     }
+
+    /// By how many milliseconds wall and monotonic clock parted since `earlier`: somebody set the wall clock. Of two boots
+    /// nobody can tell.
+    #[must_use]
+    pub fn parted_since(self, earlier: Now) -> u64 {
+        if self.boot_id != earlier.boot_id {
+            return 0;
+        }
+        let gap = signed(self.boot_ms.saturating_sub(earlier.boot_ms));
+        self.wall_ms.saturating_sub(earlier.wall_ms).abs_diff(gap)
+    }
 }
 
 impl std::ops::Add<Duration> for Now {

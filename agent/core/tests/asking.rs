@@ -477,3 +477,60 @@ fn a_pause_closes_every_gate_survives_a_restart_and_ends_by_itself() {
 
     assert!(world.request().is_some());
 }
+
+#[test]
+fn a_wall_clock_that_is_set_back_after_the_death_of_a_makes_no_loss_look_smaller() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let LossBound::AtMost(before) = world.view().bound else { panic!("the bound is known") };
+    let set_back_ms = 600_000;
+
+    world.now.wall_ms -= set_back_ms;
+    world.run(20);
+
+    let LossBound::AtMost(after) = world.view().bound else { panic!("the bound is known") };
+    assert!(after >= before + 20_000, "{before} ms before, {after} ms after");
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_while_the_daemon_is_down_makes_no_loss_look_smaller() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let LossBound::AtMost(before) = world.view().bound else { panic!("the bound is known") };
+
+    world.now = world.now + secs(30);
+    world.now.wall_ms -= 600_000;
+    world.restart();
+    world.run(20);
+
+    let LossBound::AtMost(after) = world.view().bound else { panic!("the bound is known") };
+    assert!(after >= before + 50_000, "{before} ms before, {after} ms after");
+}
+
+#[test]
+fn what_a_clock_that_was_set_adds_to_its_error_is_measured_away_while_a_lives() {
+    let mut world = World::healthy(policy());
+    world.now.wall_ms += 60_000;
+    world.run(1);
+    assert_eq!(world.durable().clock_error_ms, Some(60_500));
+
+    world.event(Event::ClockCompared { pair: PAIR, error_ms: 700 });
+
+    assert_eq!(world.durable().clock_error_ms, Some(700));
+}
+
+#[test]
+fn an_approval_that_comes_between_the_expiry_and_the_next_tick_is_too_late() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let request = world.request().expect("a request is open");
+
+    world.now.wall_ms += i64::try_from(request.expires_ms - world.now.boot_ms).expect("a short time");
+    world.now.boot_ms = request.expires_ms;
+
+    assert!(world.approve().is_err());
+    assert!(world.durable().run.is_none());
+}

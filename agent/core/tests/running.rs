@@ -786,3 +786,63 @@ fn with_a_witness_that_says_down_the_loss_is_counted_to_the_last_sign_of_life_in
     let Some(LossBound::AtMost(bound)) = run.bound else { panic!("the bound is known") };
     assert!(bound < 100_000, "A has not served for the hour since: {bound}");
 }
+
+#[test]
+fn a_promote_that_is_tried_again_beside_an_a_that_came_back_waits_for_a_human_who_is_told() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.fail(Step::Promote, Failure::Permanent);
+    world.sees = ALIVE;
+    world.run(2);
+    let (orders, pages) = (world.orders().len(), world.pages().len());
+
+    let run = world.run_state().id;
+    world.order(Order::Retry { run, step: None }).expect("it is stuck");
+    world.run(5);
+
+    assert!(matches!(world.status(Step::Promote), StepStatus::Stuck { .. }), "{:?}", world.status(Step::Promote));
+    assert_eq!(world.orders().len(), orders, "nothing is sent");
+    assert!(world.pages()[pages..].contains(&PageKind::Stuck), "{:?}", world.pages());
+}
+
+#[test]
+fn a_promote_that_is_tried_again_without_its_witness_waits_for_a_human_who_is_told() {
+    let mut rules = policy();
+    rules.pairs[0].mode = Mode::Auto;
+    let mut world = World::healthy(rules);
+    (world.sees, world.witness) = (DEAD, Says::Down);
+    world.run(20);
+    world.play_until(Some(Step::Promote));
+    world.fail(Step::Promote, Failure::Permanent);
+    world.witness = Says::Nothing;
+    world.run(10);
+
+    let run = world.run_state().id;
+    world.order(Order::Retry { run, step: None }).expect("it is stuck");
+    world.run(5);
+
+    assert!(matches!(world.status(Step::Promote), StepStatus::Stuck { .. }), "{:?}", world.status(Step::Promote));
+}
+
+#[test]
+fn a_forced_run_that_stops_leaves_a_pair_half_way_that_was_half_way() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.fail(Step::Promote, Failure::Permanent);
+    let first = world.run_state().id;
+    world.order(Order::Abandon { run: first.clone(), reason: "it does not get on".into() }).expect("it is stuck");
+    world.sees.api = Reading::Up;
+    world.run(5);
+    let order = Order::Failover { force: true, reason: "again".into(), accept_unfenced: None, accept_loss_ms: None };
+    world.order(order).expect("force goes on from half-way");
+    world.second();
+
+    world.done(Step::Fence);
+    world.done(Step::Restore);
+    world.run(5);
+
+    assert!(world.durable().open_run().is_none(), "A lives and does not confirm the fence, so the second run stops");
+    assert_eq!(world.durable().role, Role::Moving { run: first });
+    world.restart();
+    assert!(matches!(world.durable().role, Role::Moving { .. }));
+}

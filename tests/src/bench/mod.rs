@@ -9,6 +9,7 @@ pub mod failover;
 pub mod looks;
 pub mod memory;
 pub mod serve;
+pub mod simulate;
 pub mod step;
 
 use std::fmt;

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use understudy_agent::Watcher;
-use understudy_tests::bench::{Row, detection, failover, looks, memory, serve, step};
+use understudy_tests::bench::{Row, detection, failover, looks, memory, serve, simulate, step};
 use understudy_tests::standin::ceph::client;
 
-const PARTS: [&str; 5] = ["step", "looks", "detection", "memory", "failover"];
+const PARTS: [&str; 6] = ["step", "simulate", "looks", "detection", "memory", "failover"];
 
 /// Measures, compares with the bars, and fails if one is missed.
 #[derive(Debug, Parser)]
-#[command(name = "bench", after_help = "Parts: step, looks, detection, memory, failover")]
+#[command(name = "bench", after_help = "Parts: step, simulate, looks, detection, memory, failover")]
 struct Arguments {
     /// Only these parts.
     #[arg(value_parser = PARTS)]
@@ -78,6 +78,7 @@ async fn measure(arguments: &Arguments) -> Vec<Row> {
         eprintln!("bench: {part}");
         let measured = match part {
             "step" => step::rows(),
+            "simulate" => simulate::rows(),
             "looks" => looks::rows().await,
             "detection" => detection::rows().await,
             "memory" => Ok(memory::rows().await),
