@@ -13,9 +13,29 @@
 //! it again is not known here, so that the plan leaves the other steps out. A new kind is a variant of
 //! [`understudy_config::Storage`], and does not compile until it has answered every step.
 
-use understudy_config::{Rbd, Storage};
+use understudy_config::{Pair, Rbd, Storage};
+use understudy_core::ImageName;
 
+use crate::rbd::Cli;
 use crate::{Context, StepDone, StepError, consistency, hooks_storage, mirror_back, promote, quiesce, undo_point};
+
+/// What keeps B's own storage from being used, as far as a look tells: the first fault; none = it answers. Reads alone, and asks
+/// nothing of A.
+pub async fn unfit(pair: &Pair) -> Option<String> {
+    match &pair.storage {
+        Storage::Rbd(settings) => {
+            let cli = Cli::of_standby(settings);
+            for image in &settings.images {
+                if let Err(error) = cli.info(&ImageName(image.clone())).await {
+                    return Some(format!("image {image} at B: {}", error.whole()));
+                }
+            }
+            None
+        }
+        // What a status hook says is for the promote: it may be slow, and dear to ask.
+        Storage::Hooks(_) => None,
+    }
+}
 
 /// Reads what a promote would leave.
 ///
@@ -67,5 +87,37 @@ fn mirrored(ctx: &Context) -> Result<&Rbd, StepError> {
             "storage by hooks has no step {}: the settings changed while the run was under way",
             ctx.order.step
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy_core::Step;
+
+    use super::*;
+    use crate::testing_rbd::Site;
+
+    fn pair(site: &Site) -> Pair {
+        let mut pair = (*site.context(Step::Promote).pair).clone();
+        pair.storage = Storage::Rbd(site.settings(""));
+        pair
+    }
+
+    #[tokio::test]
+    async fn storage_that_answers_for_every_image_is_fit() {
+        let site = Site::with(&["rbd/data", "rbd/db"]);
+
+        assert_eq!(unfit(&pair(&site)).await, None);
+        assert_eq!(site.calls("rbd info").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn an_image_that_can_not_be_looked_at_is_named_with_the_cause() {
+        let site = Site::with(&["rbd/data"]);
+        site.break_call("info", "exit 2");
+
+        let fault = unfit(&pair(&site)).await.expect("it is not fit");
+
+        assert!(fault.starts_with("image rbd/data at B: ") && fault.contains("no such pool or image"), "{fault}");
     }
 }

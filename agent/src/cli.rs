@@ -8,6 +8,7 @@ mod arguments;
 mod client;
 mod orders;
 mod records;
+mod replay;
 mod run;
 mod status;
 mod test;
@@ -128,6 +129,10 @@ fn obey(arguments: Arguments, watcher: Watcher) -> Outcome {
         Command::Schema(wanted) if wanted.scenario => print_json(&crate::scenario::schema()),
         Command::Schema(_) => print_json(&understudy_config::schema()),
         Command::Test(wanted) => test::test(&wanted),
+        Command::Replay(wanted) => {
+            let path = wanted.path.clone().map_or_else(|| state_directory(&place), Ok)?;
+            replay::replay(&path, &wanted)
+        }
         Command::Completions(wanted) => {
             clap_complete::generate(wanted.shell, &mut Arguments::command(), "understudy", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -225,21 +225,12 @@ impl Core {
 
     fn take(&mut self, message: Incoming) {
         match message {
-            Incoming::Event(event) => self.see(event),
+            Incoming::Event(event) => self.step(event),
             Incoming::Note { pair, run, step, key, value, reply } => {
                 let ticket = self.ticket(Waiter::Ack(reply));
                 self.step(Event::StepNoted { pair, run, step, key, value, ticket });
             }
         }
-    }
-
-    /// What is seen is recorded as it came, then judged.
-    fn see(&mut self, event: Event) {
-        let now = clock::now();
-        if let Some(finished) = self.recorder.record(now, &event) {
-            self.carry_out(now, vec![Command::Journal(finished)]);
-        }
-        self.step(event);
     }
 
     fn end_recording(&mut self) {
@@ -283,8 +274,13 @@ impl Core {
         ticket
     }
 
+    /// What comes in is recorded as it came, with the very time by which it is judged, so that it can be played again.
     fn step(&mut self, event: Event) {
         let now = clock::now();
+        let state = self.state.as_ref().expect("the state is put back after each step");
+        if let Some(finished) = self.recorder.record(now, &event, self.journal.last_seq(), state) {
+            self.carry_out(now, vec![Command::Journal(finished)]);
+        }
         let state = self.state.take().expect("the state is put back after each step");
         let (state, commands) = step(&self.policy, state, event, now);
         self.state = Some(state);

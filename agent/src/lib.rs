@@ -18,6 +18,7 @@ pub mod notify_systemd;
 pub mod observe;
 pub mod readiness;
 pub mod recording;
+pub mod replay;
 pub mod report;
 pub mod runner;
 #[cfg(test)]

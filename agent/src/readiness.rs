@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use understudy_actions::bundle::Bundle;
+use understudy_actions::storage;
 use understudy_config::Config;
 use understudy_core::{Event, PairId};
 
@@ -11,6 +12,10 @@ use crate::runner::Means;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(10);
+/// B's own Ceph is asked at every so many looks, while it is well.
+const TURNS_BETWEEN_LOOKS: u32 = 6;
+/// So many faults of it in a row count.
+const FAULTS: u32 = 2;
 /// The time-out of one call.
 const CALL: Duration = Duration::from_secs(5);
 
@@ -18,10 +23,42 @@ const CALL: Duration = Duration::from_secs(5);
 pub async fn watch(pair: PairId, means: Means, config: Config, inbox: Inbox) {
     let mut turns = tokio::time::interval(EVERY);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut storage = OwnStorage::default();
     loop {
         turns.tick().await;
-        let missing = missing(&means, &config).await;
+        let mut missing = missing(&means, &config).await;
+        if storage.is_due() {
+            storage.take(storage::unfit(&means.pair).await);
+        }
+        missing.extend(storage.fault());
         inbox.event(Event::Readiness { pair, missing }).await;
+    }
+}
+
+/// What is known of B's own Ceph. A look is a process, so that it is asked more rarely while it is well; and one look that
+/// fails in the middle of a run must not end it: it is looked at again first.
+#[derive(Debug, Default)]
+struct OwnStorage {
+    turns: u32,
+    /// Faults in a row.
+    faults: u32,
+    last: Option<String>,
+}
+
+impl OwnStorage {
+    fn is_due(&mut self) -> bool {
+        let due = self.faults > 0 || self.turns.is_multiple_of(TURNS_BETWEEN_LOOKS);
+        self.turns = self.turns.wrapping_add(1);
+        due
+    }
+
+    fn take(&mut self, fault: Option<String>) {
+        self.faults = if fault.is_some() { self.faults.saturating_add(1) } else { 0 };
+        self.last = fault;
+    }
+
+    fn fault(&self) -> Option<String> {
+        self.last.clone().filter(|_| self.faults >= FAULTS)
     }
 }
 
@@ -62,5 +99,33 @@ async fn api_silent(client: &kube::Client) -> Option<String> {
         Ok(Ok(_)) => None,
         Ok(Err(error)) => Some(format!("B's API server: {error}")),
         Err(_) => Some("B's API server does not answer".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_fault_of_our_own_ceph_is_looked_at_again_and_two_in_a_row_count() {
+        let mut storage = OwnStorage::default();
+
+        assert!(storage.is_due(), "at the start");
+        storage.take(Some("the cluster does not answer".into()));
+        assert_eq!(storage.fault(), None);
+        assert!(storage.is_due(), "a fault is looked at again at once");
+        storage.take(Some("the cluster does not answer".into()));
+        assert_eq!(storage.fault().as_deref(), Some("the cluster does not answer"));
+        storage.take(None);
+        assert_eq!(storage.fault(), None);
+    }
+
+    #[test]
+    fn while_it_is_well_our_own_ceph_is_asked_once_a_minute() {
+        let mut storage = OwnStorage::default();
+
+        let looks = (0..12).filter(|_| storage.is_due()).count();
+
+        assert_eq!(looks, 2);
     }
 }

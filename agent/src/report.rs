@@ -3,6 +3,7 @@
 //! In: the journal's entries. Out: a [`Report`], as data for JSON and, by [`Report::to_text`], for the eye. It is made
 //! from the journal alone, so that it is the same during the run, after it, and on another machine.
 
+pub mod file;
 mod text;
 
 use serde::Serialize;

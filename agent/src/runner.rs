@@ -11,10 +11,12 @@ use tokio::task::AbortHandle;
 use tracing::Instrument;
 use understudy_actions::{Context, Gatekeeper, Later, Permit, StepError};
 use understudy_config::Pair;
-use understudy_core::{Event, Failure, PairId, Record, RunId, Step, StepOrder, StepResult};
+use understudy_core::{Event, Failure, Finding, PairId, PairName, Record, RunId, Step, StepOrder, StepResult};
+use understudy_probes::clock;
 
 use crate::inbox::Inbox;
 use crate::lease::Lease;
+use crate::report;
 
 /// What the steps of one pair have in common.
 #[derive(Clone)]
@@ -113,7 +115,10 @@ impl Runner {
         };
         let (inbox, progress) = (self.inbox.clone(), self.progress.clone());
         let task = async move {
-            let result = run_guarded(ctx).await;
+            let result = match order.step {
+                Step::Report => reported(&ctx).await,
+                _ => run_guarded(ctx).await,
+            };
             progress.clear(pair, order.step);
             let (run, step, attempt) = (order.run.clone(), order.step, order.attempt);
             inbox.event(Event::StepEnded { pair, run, step, attempt, result }).await;
@@ -146,6 +151,17 @@ impl Runner {
         for task in std::mem::take(&mut self.tasks).into_values() {
             task.abort();
         }
+    }
+}
+
+/// The one step that is about the journal, and not about a site.
+async fn reported(ctx: &Context) -> StepResult {
+    let (state, pair, run) = (ctx.state.clone(), PairName(ctx.pair.name.clone()), ctx.order.run.clone());
+    let written = tokio::task::spawn_blocking(move || report::file::write(&state, &pair, &run, clock::now())).await;
+    match written {
+        Ok(Ok(path)) => StepResult::Done { detail: path.display().to_string(), finding: Finding::Nothing },
+        Ok(Err(error)) => StepResult::Failed { failure: Failure::Transient, message: error.to_string() },
+        Err(error) => StepResult::Failed { failure: Failure::Unknown, message: error.to_string() },
     }
 }
 

@@ -52,6 +52,8 @@ fn help_and_version_are_no_errors_and_every_command_teaches_by_an_example() {
         "resume",
         "history",
         "report",
+        "test",
+        "replay",
         "schema",
         "completions",
     ];
@@ -132,6 +134,33 @@ fn a_daemon_tells_systemd_answers_and_ends_in_order() {
     let verified = place.understudy(&["journal", "verify"]);
     assert_eq!(code(&verified), DONE, "{}", text(&verified));
     assert!(text(&verified).starts_with("sound: "), "{}", text(&verified));
+
+    let replayed = place.understudy(&["replay"]);
+    assert_eq!(code(&replayed), DONE, "{}{}", text(&replayed), errors(&replayed));
+    assert!(text(&replayed).ends_with("no difference\n"), "{}", text(&replayed));
+}
+
+#[test]
+fn a_scenario_tells_by_its_exit_code_whether_all_is_as_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("site-lost.yaml");
+    let scenario = |verdict: &str| {
+        let text = format!(
+            "timeline:\n  - {{ at: 0s, see: {{ a: down }} }}\n  - {{ at: 2m, expect: {{ verdict: {verdict} }} }}\n"
+        );
+        fs::write(&file, text).unwrap();
+        understudy(&["test", path(dir.path())])
+    };
+
+    let good = scenario("SiteDown");
+    assert_eq!(code(&good), DONE, "{}", text(&good));
+    let bad = scenario("Up");
+    assert_eq!(code(&bad), FAILED);
+    assert!(text(&bad).contains("expected  verdict Up") && text(&bad).contains('^'), "{}", text(&bad));
+    let wrong = scenario("Upp");
+    assert_eq!(code(&wrong), USAGE);
+    assert!(errors(&wrong).contains("site-lost.yaml:3"), "{}", errors(&wrong));
+    assert_eq!(code(&understudy(&["replay", path(dir.path())])), USAGE);
 }
 
 #[test]

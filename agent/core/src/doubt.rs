@@ -8,7 +8,7 @@ use crate::signal::Signal;
 use crate::time::{Now, millis};
 
 /// Why we doubt ourselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Doubt {
     /// We were not running for a while.
     Stall,
@@ -19,7 +19,7 @@ pub enum Doubt {
 }
 
 /// Our own fitness.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Fitness {
     /// The self-checks' signals.
     pub signals: Vec<Signal>,

@@ -10,8 +10,8 @@ use crate::policy::{PairPolicy, Policy};
 use crate::record::{DurablePair, Record};
 use crate::time::Now;
 
-/// Everything the core knows.
-#[derive(Debug, Clone, PartialEq)]
+/// Everything the core knows. It can be written down, so that a recording may begin anywhere.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct State {
     pub(crate) fitness: Fitness,
     pub(crate) pairs: Vec<PairState>,

@@ -14,7 +14,7 @@ use crate::verdict::Verdict;
 use crate::watch::{Assessment, Hold, MIN_ROUNDS, Signs, round_ms, verdict_at_a, verdict_at_b};
 
 /// One pair.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PairState {
     /// What outlives a restart.
     pub durable: DurablePair,

@@ -9,7 +9,7 @@ use crate::time::{Now, millis};
 pub const CHANGES_KEPT: usize = 16;
 
 /// A probe after fall/rise counting.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Signal {
     /// `Up`, `Down` or `Unknown`; the reason is that of the transition.
     pub state: Reading,

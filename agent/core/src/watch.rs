@@ -23,7 +23,7 @@ pub enum DomainState {
 }
 
 /// A witness as last heard.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct WitnessState {
     /// When the last look began.
     pub last_started_ms: Option<u64>,
@@ -92,7 +92,7 @@ fn says_down(report: &WitnessReport) -> bool {
 }
 
 /// A hold-down that is running.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Hold {
     /// When the quorum was first Down.
     pub since: Now,
@@ -121,7 +121,7 @@ pub(crate) struct Assessment {
 }
 
 /// The signs of the pair, without what is durable.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Signs {
     /// One signal a probe.
     pub signals: Vec<Signal>,

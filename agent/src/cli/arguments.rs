@@ -97,6 +97,14 @@ pub enum Command {
     /// the manual.
     #[command(after_help = SCENARIOS)]
     Test(Test),
+    /// Plays what a daemon was told again, and says where it would decide otherwise.
+    ///
+    /// The daemon records everything that it is told beside its journal. The core of today takes it once more, under the
+    /// rules of then, or under others: weeks of real readings tell what another hold-down would have done.
+    #[command(
+        after_help = "Examples:\n  understudy replay                               the state directory of --config\n  understudy replay /var/lib/understudy           is this version the same as that of then?\n  understudy replay --policy other.yaml           what would these rules have done?\n\nExit codes:\n  0  no difference\n  1  it would decide otherwise: lines with - stood in the journal only, lines with + would now\n  2  there is no recording, or it can not be read"
+    )]
+    Replay(Replay),
     /// Prints the JSON Schema of the configuration, for editors.
     #[command(
         after_help = "Examples:\n  understudy schema > understudy.schema.json\n  understudy schema --scenario > scenario.schema.json"
@@ -137,6 +145,21 @@ pub struct Test {
     /// Shows the picture of every scenario, not only of those that fail.
     #[arg(long, conflicts_with = "json")]
     pub show: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// A state directory, or one recording in it; that of the configuration if left out.
+    pub path: Option<PathBuf>,
+    /// A configuration whose rules are tried instead of those of then.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Shows only differences of this pair.
+    #[arg(long)]
+    pub pair: Option<String>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -115,3 +115,40 @@ fn the_text_names_authority_fence_loss_answers_and_every_step() {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
 }
+
+#[test]
+fn report_and_history_of_a_thousand_pairs_take_no_second() {
+    // Twenty questions of each pair that nobody answered, among them one failover.
+    let mut story = vec![];
+    for round in 0..20 {
+        for n in 0..1000 {
+            let pair = PairName(format!("nexus-{n}"));
+            let request = understudy_core::Request {
+                id: RequestId(format!("{pair}-{round}")),
+                pair: pair.clone(),
+                ..crate::samples::request()
+            };
+            let (id, now) = (request.id.clone(), at(round * 1_000_000 + n));
+            story.push((now, Record::Requested { request: Box::new(request) }));
+            story.push((now, Record::Voided { pair, request: id, why: "it expired unanswered".into() }));
+        }
+        if round == 10 {
+            story.extend(failover());
+        }
+    }
+    let journal = entries(story);
+
+    let began = cpu_time();
+    let events = crate::history::history(&journal, None);
+    let account = report(&journal, &run_id());
+    let took = cpu_time() - began;
+
+    assert_eq!((events.len(), account.is_some()), (20_002, true));
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+}
+
+/// Time on a processor: what others do on this machine is no fault of ours.
+fn cpu_time() -> std::time::Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::try_from(spent).expect("processor time is never negative")
+}

@@ -409,17 +409,19 @@ impl Play {
         self.story.iter().any(|entry| wanted(&entry.record))
     }
 
-    /// Checks the chain and every rule of a plan, by the daemon's own command.
+    /// Checks the chain and every rule of a plan, and plays what was recorded again, by the daemon's own commands.
     pub async fn verify_journal(&self) -> anyhow::Result<()> {
+        self.judged(&["journal", "verify"], "the journal breaks a rule").await?;
+        self.judged(&["replay"], "the core decides otherwise on what the daemon has recorded").await
+    }
+
+    /// A command of the daemon's that judges its state directory.
+    async fn judged(&self, words: &[&str], otherwise: &str) -> anyhow::Result<()> {
         let state = self.stage.state();
-        let output = Command::new(&self.program)
-            .args(["understudy", "journal", "verify"])
-            .arg(&state)
-            .stdin(Stdio::null())
-            .output()
-            .await?;
+        let output =
+            Command::new(&self.program).arg("understudy").args(words).arg(&state).stdin(Stdio::null()).output().await?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        anyhow::ensure!(output.status.success(), "the journal breaks a rule: {said}");
+        anyhow::ensure!(output.status.success(), "{otherwise}: {said}");
         Ok(())
     }
 
