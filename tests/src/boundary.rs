@@ -3,7 +3,7 @@
 //! In: one input and the world that it claims to come from (`ceph`, `journal`, …). Out: nothing; a promise that is broken is
 //! a panic. The same function stands behind the fuzz targets (`tests/fuzz`) and the smoke run on stable
 //! (`tests/tests/boundaries.rs`). The promises: no panic, an answer in bounded time and of bounded length, the same answer
-//! twice, and no value from bytes that do not hold it; what that means for a parser is in [`strict`]. Start reading at
+//! twice, and no value from bytes that do not hold it; what that means for a parser is in `strict` beside it. Start reading at
 //! [`hold`].
 
 pub mod mutate;
