@@ -7,4 +7,5 @@ pub mod boundary;
 pub mod lab;
 pub mod rehearse;
 pub mod sim;
+pub mod small;
 pub mod standin;

@@ -1,0 +1,129 @@
+//! How large a small world is: its policy, and how much may go wrong in one story.
+
+use std::time::Duration;
+
+use understudy_core::{
+    Domain, Flap, Mode, PairPolicy, PlanPolicy, Policy, ProbePolicy, SelfCheck, Site, WitnessKind, WitnessPolicy,
+};
+
+/// A small world.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    /// Its name.
+    pub name: &'static str,
+    /// The rules.
+    pub policy: Policy,
+    /// Whether the witness sees A.
+    pub witnessed: bool,
+    /// How many things may go wrong in one story, each kind at most once.
+    pub faults: u32,
+    /// For how many seconds in all others may let us wait.
+    pub patience: u8,
+    /// How many moves a story has at most.
+    pub depth: u32,
+}
+
+impl Scope {
+    /// Every scope, by its name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let one = |name, mode, mirrored| Self {
+            name,
+            policy: policy(mode, mirrored, 1),
+            witnessed: mode == Mode::Auto,
+            faults: 1,
+            patience: 4,
+            depth: 20,
+        };
+        Some(match name {
+            "confirm" => one("confirm", Mode::Confirm, false),
+            "auto" => one("auto", Mode::Auto, false),
+            "mirrored" => one("mirrored", Mode::Confirm, true),
+            "two" => Self { policy: policy(Mode::Auto, false, 2), ..one("two", Mode::Auto, false) },
+            _ => return None,
+        })
+    }
+
+    /// The names of all scopes.
+    pub const ALL: [&'static str; 4] = ["confirm", "auto", "mirrored", "two"];
+}
+
+const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Two voters a domain in all three, read each second; limits of a few seconds, so that a story reaches each of them.
+fn policy(mode: Mode, mirrored: bool, pairs: usize) -> Policy {
+    let names = ["nexus", "other"];
+    Policy {
+        config_digest: "small".into(),
+        self_checks: vec![SelfCheck { name: "own-api".into(), group: None, period: secs(1), timeout: secs(1) }],
+        stall: secs(2),
+        clock_jump: secs(2),
+        doubt: secs(1),
+        blind_page: secs(3),
+        automatic_max: 1,
+        automatic_window: secs(3600),
+        pairs: names.iter().take(pairs).map(|name| pair(name, mode, mirrored)).collect(),
+    }
+}
+
+fn pair(name: &str, mode: Mode, mirrored: bool) -> PairPolicy {
+    let probe = |(name, site, domain): (&str, Site, Domain)| ProbePolicy {
+        name: name.into(),
+        site,
+        domain,
+        votes: true,
+        period: secs(1),
+        timeout: secs(1),
+        fall: 1,
+        rise: 1,
+    };
+    let mut probes: Vec<ProbePolicy> = [
+        ("web", Site::A, Domain::Service),
+        ("write", Site::A, Domain::Service),
+        ("api", Site::A, Domain::ControlPlane),
+        ("nodes", Site::A, Domain::ControlPlane),
+        ("ceph", Site::A, Domain::Storage),
+        ("disk", Site::A, Domain::Storage),
+    ]
+    .map(probe)
+    .into();
+    probes.push(ProbePolicy { votes: false, ..probe(("peer", Site::A, Domain::Storage)) });
+    PairPolicy {
+        name: name.into(),
+        mode,
+        probes,
+        witnesses: vec![WitnessPolicy {
+            name: "third".into(),
+            kind: WitnessKind::ThirdSite,
+            period: secs(1),
+            timeout: secs(1),
+        }],
+        at_least: 3,
+        of: Domain::ALL.to_vec(),
+        hold_down: secs(3),
+        veto_within: secs(1),
+        flap: Flap { changes: 9, window: secs(600), quiet: secs(60) },
+        rpo_max: secs(900),
+        writeback_window: secs(35),
+        skew_max: secs(60),
+        approval_ttl: secs(4),
+        recovery_block: secs(3600),
+        images: vec!["rbd/data".into()],
+        plan: PlanPolicy {
+            mirrored,
+            kubernetes: false,
+            undo_point: false,
+            routes: vec!["dns".into()],
+            route_check: false,
+            attempts: 2,
+            retry_after: secs(1),
+            step_overdue: secs(3),
+            ready_within: secs(3),
+            promote_overdue: secs(3),
+            verify_valid: secs(3),
+            lease_margin: secs(1),
+        },
+    }
+}
