@@ -18,6 +18,7 @@ use crate::custom_resource::CustomResource;
 use crate::kube_apply::apply;
 use crate::kube_call::{get, shortened};
 use crate::kube_watch::{LAST_LOOK, Watched};
+use crate::looks::Looks;
 use crate::pods;
 use crate::restore::{bundle, standby};
 use crate::{Context, StepDone, StepError};
@@ -83,16 +84,17 @@ impl Wait<'_> {
         let CustomResource { kind, name, .. } = self.resource;
         let watched = Watched::one(api, format!("{kind} {name}"), name);
         let mut deadline = Instant::now() + within;
-        let mut is_empty = false;
+        // Once the operator is content: a pod that shows its volume later is no event of the resource.
+        let mut empty: Option<Looks> = None;
         loop {
             let look = timeout_at(deadline + LAST_LOOK, self.look(&watched)).await;
             let look = look.unwrap_or_else(|_late| Err(StepError::transient("B's API server did not answer in time")));
             let (text, version) = match look {
                 Ok((Look::Ready(how), _)) => return Ok(StepDone::saying(how)),
                 Ok((Look::Empty(why), version)) => {
-                    if !is_empty {
+                    if empty.is_none() {
                         deadline = deadline.min(Instant::now() + MOUNT_GRACE);
-                        is_empty = true;
+                        empty = Some(Looks::until(deadline));
                     }
                     (why, version)
                 }
@@ -102,11 +104,18 @@ impl Wait<'_> {
                 Err(error) => (error.to_string(), String::new()),
             };
             if Instant::now() >= deadline {
-                return Err(overdue(is_empty, within, &text));
+                return Err(overdue(empty.is_some(), within, &text));
             }
             self.ctx.gate.progress(text);
+            let mounted = async {
+                match &mut empty {
+                    Some(looks) => looks.next().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = watched.changed(&version) => {}
+                true = mounted => {}
                 () = sleep_until(deadline) => {}
             }
         }

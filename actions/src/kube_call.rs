@@ -179,6 +179,20 @@ fn never_sent(error: &kube::Error) -> bool {
     false
 }
 
+/// Whether somebody at the server's address refused the connection: the machine or what stands for it answered, and no
+/// server listens. That proves nothing about what else runs there.
+pub(crate) fn is_refused(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(one) = cause {
+        let io = one.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused) {
+            return true;
+        }
+        cause = one.source();
+    }
+    false
+}
+
 /// The beginning of a text that somebody else wrote.
 pub(crate) fn shortened(text: &str) -> String {
     let mut short: String = text.chars().take(LONGEST_MESSAGE).collect();

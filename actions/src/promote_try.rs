@@ -27,8 +27,9 @@ use tokio::time::{self, Instant};
 use crate::promote_keeper::{Ended, Ending, Folder, KEEPER_COMMAND, State, boot_ms};
 use crate::{Context, StepError};
 
-/// Between two looks at the folder of a promote that runs.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at the folder of a promote that runs: first the shortest, then twice as long each time. The end of our own
+/// keeper is noticed at once.
+const PAUSES: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(50)];
 
 /// What is promoted.
 pub(crate) trait Subject: Send + Sync {
@@ -178,6 +179,7 @@ impl<'a, S: Subject> Promote<'a, S> {
     async fn wait(&self, folder: &Folder, mut keeper: Option<Child>) -> Result<Option<Ended>, StepError> {
         let began = Instant::now();
         let mut noted = false;
+        let [mut pause, longest] = PAUSES;
         loop {
             // Asked before the folder, so that what the keeper wrote last is seen.
             let keeper_left = keeper.as_mut().map(|keeper| keeper.try_wait().ok().flatten());
@@ -201,7 +203,11 @@ impl<'a, S: Subject> Promote<'a, S> {
                 }
             }
             self.ctx.gate.progress(format!("promoting {} for {} s", self.name(), began.elapsed().as_secs()));
-            time::sleep(PAUSE).await;
+            match &mut keeper {
+                Some(keeper) if keeper_left == Some(None) => drop(time::timeout(pause, keeper.wait()).await),
+                _ => time::sleep(pause).await,
+            }
+            pause = longest.min(2 * pause);
         }
     }
 

@@ -44,8 +44,8 @@ pub enum Ended {
 
 /// What the daemon is given by whoever starts it.
 pub struct Start {
-    /// The checked configuration.
-    pub loaded: Loaded,
+    /// The checked configuration. A thousand pairs are large: it is shared and not copied.
+    pub loaded: Arc<Loaded>,
     /// Where it came from, for a reload.
     pub path: PathBuf,
     /// This program, which keeps promotes as a process of its own.
@@ -146,7 +146,7 @@ async fn beat(heart: Heartbeat, turned: Arc<AtomicU64>) {
 
 /// The loop's own: state, journal, and the ways out.
 struct Core {
-    loaded: Loaded,
+    loaded: Arc<Loaded>,
     policy: Policy,
     /// Taken out and put back by each step.
     state: Option<State>,
@@ -187,7 +187,7 @@ impl Core {
         let program = start.program.clone();
         let recorder = Recorder::new(&directory, loaded.config.state.segment_bytes, &policy);
         let runner = Runner::new(&loaded.config.site, directory, program, inbox.clone(), halted.clone());
-        let notices = Notices::new(&loaded.config, start.metrics.clone());
+        let notices = Notices::new(&loaded, start.metrics.clone());
         let (guard, means) = Guard::post(&loaded, &policy, inbox).await?;
         Ok(Self {
             loaded,
@@ -366,7 +366,7 @@ impl Core {
     }
 
     async fn try_reload(&mut self, path: &Path, inbox: &Inbox) -> anyhow::Result<()> {
-        let loaded = crate::settings::load_checked(path)?;
+        let loaded = Arc::new(crate::settings::load_checked(path)?);
         if let Err(needs_restart) = understudy_config::reload_allowed(&self.loaded.config, &loaded.config) {
             bail!("these settings need a restart: {}", needs_restart.join(", "));
         }
@@ -380,7 +380,7 @@ impl Core {
         self.state = Some(state);
         self.guard = guard;
         self.means = means;
-        self.notices = Notices::new(&loaded.config, self.metrics.clone());
+        self.notices = Notices::new(&loaded, self.metrics.clone());
         self.policy = policy;
         self.loaded = loaded;
         self.carry_out(now, commands);

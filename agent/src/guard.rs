@@ -162,7 +162,8 @@ impl Guard {
             standby: clients.standby.clone(),
             lease,
         };
-        let looking = readiness::watch(id, means.clone(), loaded.config.clone(), inbox.clone());
+        let has_standby = loaded.config.clusters.standby.is_some();
+        let looking = readiness::watch(id, means.clone(), has_standby, inbox.clone());
         self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(looking));
         means
     }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use understudy_actions::{Words, notify};
-use understudy_config::{Config, Notify, Pair};
+use understudy_config::{Loaded, Notify, Pair};
 use understudy_core::{Evidence, LossBound, Notice, PairName, Question, Request};
 
 use crate::metrics::Metrics;
@@ -55,8 +55,9 @@ async fn deliver(letter: Letter, sender: Arc<Sender>) {
 
 /// Sends notices.
 pub struct Notices {
-    site: String,
-    pairs: HashMap<String, (Arc<Vec<Notify>>, Pair)>,
+    loaded: Arc<Loaded>,
+    /// The place of each pair in the settings.
+    pairs: HashMap<String, usize>,
     all: Arc<Vec<Notify>>,
     letters: mpsc::Sender<Letter>,
     sender: JoinHandle<()>,
@@ -65,7 +66,8 @@ pub struct Notices {
 impl Notices {
     /// Starts the task that sends.
     #[must_use]
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
+    pub fn new(loaded: &Arc<Loaded>, metrics: Arc<Metrics>) -> Self {
+        let config = &loaded.config;
         let sending = Arc::new(Sender { site: config.site.clone(), metrics });
         let (letters, mut waiting) = mpsc::channel::<Letter>(WAITING);
         let sender = tokio::spawn(async move {
@@ -85,16 +87,16 @@ impl Notices {
                 all.push(notify.clone());
             }
         }
-        let pairs = config.pairs.iter().map(|p| (p.name.clone(), (Arc::new(p.notify.clone()), p.clone())));
-        Self { site: config.site.clone(), pairs: pairs.collect(), all: Arc::new(all), letters, sender }
+        let pairs = config.pairs.iter().enumerate().map(|(n, pair)| (pair.name.clone(), n)).collect();
+        Self { loaded: loaded.clone(), pairs, all: Arc::new(all), letters, sender }
     }
 
     /// Sends `notice` to those whom the pair names; without a pair to everybody.
     pub fn send(&self, pair: Option<&PairName>, notice: Notice) {
-        let known = pair.and_then(|name| self.pairs.get(name.as_str()));
-        let to = known.map_or(&self.all, |(to, _)| to).clone();
-        let (event, mut body) = body_of(&notice, known.map(|(_, settings)| settings));
-        body["site"] = json!(self.site);
+        let known = pair.and_then(|name| self.pairs.get(name.as_str())).map(|n| &self.loaded.config.pairs[*n]);
+        let to = known.map_or_else(|| self.all.clone(), |settings| Arc::new(settings.notify.clone()));
+        let (event, mut body) = body_of(&notice, known);
+        body["site"] = json!(self.loaded.config.site);
         body["pair"] = json!(pair.map(PairName::as_str));
         self.post(to, event, pair.map_or("", PairName::as_str), body);
     }
@@ -102,7 +104,7 @@ impl Notices {
     /// The journal is broken: the last thing that is said.
     pub fn page_halted(&self, why: &str) {
         let body = json!({
-            "site": self.site, "kind": "halted",
+            "site": self.loaded.config.site, "kind": "halted",
             "message": format!("understudy writes nothing to the world any more: {why}"),
         });
         self.post(self.all.clone(), "page", "", body);

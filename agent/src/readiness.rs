@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use understudy_actions::bundle::Bundle;
 use understudy_actions::storage;
-use understudy_config::Config;
 use understudy_core::{Event, PairId};
 
 use crate::inbox::Inbox;
@@ -20,13 +19,13 @@ const FAULTS: u32 = 2;
 const CALL: Duration = Duration::from_secs(5);
 
 /// Looks again and again, and tells the loop what is missing.
-pub async fn watch(pair: PairId, means: Means, config: Config, inbox: Inbox) {
+pub async fn watch(pair: PairId, means: Means, has_standby: bool, inbox: Inbox) {
     let mut turns = tokio::time::interval(EVERY);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut storage = OwnStorage::default();
     loop {
         turns.tick().await;
-        let mut missing = missing(&means, &config).await;
+        let mut missing = missing(&means, has_standby).await;
         if storage.is_due() {
             storage.take(storage::unfit(&means.pair).await);
         }
@@ -63,12 +62,14 @@ impl OwnStorage {
 }
 
 /// What B lacks, each with its remedy; empty = ready. Nothing of A is asked.
-pub async fn missing(means: &Means, config: &Config) -> Vec<String> {
+///
+/// - `has_standby`: whether the settings name an API server of B.
+pub async fn missing(means: &Means, has_standby: bool) -> Vec<String> {
     let mut missing = Vec::new();
     missing.extend(unreadable_files(means));
     if let Some(client) = &means.standby {
         missing.extend(api_silent(client).await);
-    } else if config.clusters.standby.is_some() {
+    } else if has_standby {
         missing.push("B's API server can not be reached: see clusters.standby".into());
     }
     missing

@@ -1,11 +1,15 @@
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use understudy_config::{Cluster, Span};
 use understudy_core::Step;
 
 use super::*;
+use crate::kube_client::{Patience, client};
 use crate::testing::kube::{Asked, Ledger, Reply, Shelf, bundle, server};
-use crate::testing::{Gate, context, pair};
+use crate::testing::{Gate, context, nobody, pair};
 
 const NEXUS: &str = "/apis/operator.alaudadevops.io/v1alpha1/namespaces/nexus-dr/nexuses/nexus-ddrs";
 const POD: &str = "/api/v1/namespaces/nexus-dr/pods/nexus-0";
@@ -161,6 +165,24 @@ async fn an_a_that_is_silent_is_given_up_quickly() {
     assert!(took < Duration::from_secs(6), "{took:?}");
 }
 
+#[tokio::test]
+async fn an_a_that_refuses_the_connection_is_asked_again_for_a_while_and_never_taken_for_fenced() {
+    let mut site = Site::new(|_, _| Reply::Never);
+    let kubeconfig = site.kubeconfig(nobody().await);
+    site.ctx.primary = Some(client(&kubeconfig, Patience::default()).await.unwrap());
+    let asked_for = Duration::from_millis(400);
+    Arc::get_mut(&mut site.ctx.pair).unwrap().fence.refused_for = Some(Span(asked_for));
+
+    let (outcome, took) = site.fence().await;
+
+    let FenceOutcome::Unconfirmed { why } = outcome else { panic!("{outcome:?}") };
+    let (_, counted) = why.split_once("its API server refused the connection ").unwrap_or_else(|| panic!("{why}"));
+    let (times, rest) = counted.split_once(' ').unwrap();
+    assert_eq!(rest, "times in a row, which proves nothing");
+    assert!(times.parse::<u32>().unwrap() >= 2, "{why}");
+    assert!(took >= asked_for && took < GIVE_UP_OF_SILENCE, "{took:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_a_that_freezes_in_between_is_given_up_quickly() {
     let began = Instant::now();
@@ -257,6 +279,9 @@ fn node(ready: &str) -> Value {
     json!({ "metadata": { "name": "a-1" }, "status": { "conditions": [{ "type": "Ready", "status": ready }] } })
 }
 
+/// An A that does not answer at all is given up after this.
+const GIVE_UP_OF_SILENCE: Duration = Duration::from_secs(4);
+
 struct Site {
     _files: [tempfile::TempDir; 2],
     shelf: Shelf,
@@ -307,6 +332,18 @@ impl Site {
             }),
         );
         site
+    }
+
+    /// The way to an API server at `address`.
+    fn kubeconfig(&self, address: SocketAddr) -> Cluster {
+        let path = self.ctx.state.join("kubeconfig");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\nclusters: [{{name: k, cluster: {{server: 'https://{address}'}}}}]\n\
+             users: [{{name: u, user: {{token: x}}}}]\ncontexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        Cluster::Kubeconfig(path)
     }
 
     async fn fence(&self) -> (FenceOutcome, Duration) {

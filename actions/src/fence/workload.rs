@@ -22,14 +22,18 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::site::{Look, Site};
 use super::Verdict;
-use crate::kube_call::try_write;
+use crate::kube_call::{is_refused, try_write};
 use crate::{Context, StepError, deploy, pods, restore};
 
 /// A that gives no answer for this long is not asked any more.
 const GIVE_UP: Duration = Duration::from_secs(4);
 
-/// Between two looks: a polite stop takes seconds.
-const PAUSE: Duration = Duration::from_millis(300);
+/// A that refuses the connection is not asked any longer, if the settings do not say: it is dead, or starts again. A start
+/// takes an API server seconds, after which A shows life by itself; to wait for it here would only make a dead A cost more.
+const REFUSED_FOR: Duration = Duration::from_secs(1);
+
+/// Between two looks: first the shortest, then twice as long each time. A polite stop takes seconds.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
 
 /// A resource that comes back this often is put there by somebody else.
 const MOST_DELETES: u32 = 5;
@@ -56,13 +60,49 @@ pub(super) async fn stop(ctx: &Context, deadline: Instant) -> Result<Verdict, St
         Ok(Err(error)) => return Ok(Verdict::Unconfirmed(format!("workload of A: {}", error.whole()))),
         Err(_late) => return Ok(Verdict::Unconfirmed("workload of A: its API server did not answer in time".into())),
     };
+    let refused_for = ctx.pair.fence.refused_for.map_or(REFUSED_FOR, |span| span.0);
     let total = deadline.saturating_duration_since(Instant::now());
     let polite = ctx.pair.fence.polite.map_or(total / 2, |polite| polite.0);
     // A note that can not be read proves nothing.
     let forced = ctx.noted(FORCED).map(|text| serde_json::from_str(text).unwrap_or_default());
     let stop =
         Stop { ctx, site, forced, polite_until: Instant::now() + polite, deletes: 0, dealt_with: BTreeSet::new() };
-    stop.until(deadline).await
+    stop.until(deadline, Silence::from_now(refused_for)).await
+}
+
+/// How long A has not answered, and when it is given up: never with a proof, only with nobody to give one.
+struct Silence {
+    answered: Instant,
+    /// Since when, and how often in a row, the connection was refused.
+    refused: Option<(Instant, u32)>,
+    refused_for: Duration,
+}
+
+impl Silence {
+    fn from_now(refused_for: Duration) -> Self {
+        Self { answered: Instant::now(), refused: None, refused_for }
+    }
+
+    fn broken(&mut self) {
+        (self.answered, self.refused) = (Instant::now(), None);
+    }
+
+    /// A look failed; the words for it.
+    fn goes_on(&mut self, error: &StepError) -> String {
+        if !is_refused(error) {
+            self.refused = None;
+            return error.whole();
+        }
+        let (_, times) = self.refused.get_or_insert_with(|| (Instant::now(), 0));
+        *times += 1;
+        format!("its API server refused the connection {times} times in a row, which proves nothing")
+    }
+
+    /// When A is given up, if it stays as it is.
+    fn ends(&self) -> Instant {
+        let silent = self.answered + GIVE_UP;
+        self.refused.map_or(silent, |(since, _)| silent.min(since + self.refused_for))
+    }
 }
 
 async fn site_of(ctx: &Context) -> Result<Site, StepError> {
@@ -83,21 +123,21 @@ struct Stop<'a> {
 }
 
 impl Stop<'_> {
-    async fn until(mut self, deadline: Instant) -> Result<Verdict, StepError> {
-        let mut answered = Instant::now();
+    async fn until(mut self, deadline: Instant, mut silence: Silence) -> Result<Verdict, StepError> {
         let (mut last, mut shown) = (None, String::new());
+        let [mut pause, longest] = PAUSES;
         loop {
-            let limit = deadline.min(answered + GIVE_UP);
+            let limit = deadline.min(silence.answered + GIVE_UP);
             let left = match timeout_at(limit, self.turn()).await {
                 Ok(Ok(None)) => return Ok(Verdict::Confirmed(self.how())),
                 Ok(Ok(Some(left))) => {
-                    answered = Instant::now();
+                    silence.broken();
                     last = Some(left.clone());
                     left
                 }
                 // Ours, not A's: the step itself fails.
                 Ok(Err(error @ (StepError::NoLease(_) | StepError::NotNoted(_)))) => return Err(error),
-                Ok(Err(error)) => error.whole(),
+                Ok(Err(error)) => silence.goes_on(&error),
                 // The end of the fence cuts a look short: what the one before it saw is still the best answer.
                 Err(_late) if Instant::now() >= deadline && last.is_some() => last.clone().unwrap_or_default(),
                 Err(_late) => "its API server does not answer".into(),
@@ -107,10 +147,12 @@ impl Stop<'_> {
                 shown.clone_from(&left);
             }
             let now = Instant::now();
-            if now >= deadline || now >= answered + GIVE_UP {
+            let end = deadline.min(silence.ends());
+            if now >= end {
                 return Ok(Verdict::Unconfirmed(format!("workload of A: {left}")));
             }
-            sleep_until(deadline.min(now + PAUSE)).await;
+            sleep_until(end.min(now + pause)).await;
+            pause = longest.min(2 * pause);
         }
     }
 

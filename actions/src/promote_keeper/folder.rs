@@ -21,10 +21,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A daemon that looks whether the lock is held holds it for a moment itself, so the keeper tries so often ...
-const LOCK_TRIES: u32 = 40;
+const LOCK_TRIES: u32 = 200;
 
 /// ... with this much time in between.
-const LOCK_PAUSE: Duration = Duration::from_millis(25);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// No file of a folder that we read whole is longer.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
@@ -162,8 +162,9 @@ impl Folder {
     /// If it can not be made.
     pub fn create(&self) -> io::Result<()> {
         fs::create_dir_all(&self.0)?;
-        for made in self.0.ancestors().take(3) {
-            File::open(made)?.sync_all()?;
+        // Those that hold an entry which may be new; the folder itself is synced with the first file in it.
+        for holder in self.0.ancestors().skip(1).take(3) {
+            File::open(holder)?.sync_all()?;
         }
         Ok(())
     }
@@ -245,8 +246,9 @@ impl Folder {
         self.write_once("started", &Started::By(me.clone()))
     }
 
+    /// Not synced: where it could be lost, the process is lost too.
     pub(super) fn write_running(&self, promote: &Process) -> io::Result<()> {
-        self.write_once("running", promote).map(|_| ())
+        self.put("running", promote, |_| Ok(())).map(|_| ())
     }
 
     pub(super) fn write_ended(&self, ended: &Ended) -> io::Result<()> {
@@ -303,17 +305,21 @@ impl Folder {
 
     /// Writes the whole file or none of it, on disk when it returns. `false`: it was there already.
     fn write_once(&self, name: &str, what: &impl Serialize) -> io::Result<bool> {
+        self.put(name, what, File::sync_all)
+    }
+
+    fn put(&self, name: &str, what: &impl Serialize, keep: fn(&File) -> io::Result<()>) -> io::Result<bool> {
         let draft = self.0.join(format!("{name}.{}", std::process::id()));
         let mut file = File::create(&draft)?;
         file.write_all(&serde_json::to_vec(what)?)?;
-        file.sync_all()?;
+        keep(&file)?;
         let linked = fs::hard_link(&draft, self.0.join(name));
         fs::remove_file(&draft)?;
         match linked {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
             linked => linked?,
         }
-        File::open(&self.0)?.sync_all()?;
+        keep(&File::open(&self.0)?)?;
         Ok(true)
     }
 }

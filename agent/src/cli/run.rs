@@ -38,11 +38,14 @@ enum As {
 }
 
 fn start(path: &Path, watcher: Watcher, role: As) -> Outcome {
-    let written = load(path)?;
+    // Read before there is anything to trace, and again when the traces can take what is wrong with it.
+    let (traced, site) = {
+        let written = load(path)?.config;
+        (written.telemetry, written.site)
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     let outcome = runtime.block_on(async {
-        let config = &written.config;
-        let traces = telemetry::start(&config.telemetry, &config.site).map_err(|e| Failure::new(Exit::Usage, e))?;
+        let traces = telemetry::start(&traced, &site).map_err(|e| Failure::new(Exit::Usage, e))?;
         let outcome = work(path, watcher, role).await;
         traces.shutdown().await;
         outcome
@@ -60,9 +63,9 @@ async fn work(path: &Path, watcher: Watcher, role: As) -> Outcome {
     let (handle, asks) = channel();
     let (stop, reload) = (CancellationToken::new(), Arc::new(Notify::new()));
     let metrics = Arc::<Metrics>::default();
-    let config = loaded.config.clone();
+    let loaded = Arc::new(loaded);
     let start = Start {
-        loaded,
+        loaded: loaded.clone(),
         path: path.to_owned(),
         program: this_program()?,
         asks,
@@ -73,7 +76,7 @@ async fn work(path: &Path, watcher: Watcher, role: As) -> Outcome {
     };
     // The journal's lock comes first: what lies in the state directory is then ours.
     let daemon = Daemon::open(start).await?;
-    let api = Api::bind(&config).await.map_err(anyhow::Error::from)?;
+    let api = Api::bind(&loaded.config).await.map_err(anyhow::Error::from)?;
     if let Some(address) = api.address() {
         tracing::info!(%address, "the API listens");
     }

@@ -12,10 +12,17 @@ pub(super) struct Address {
     port: u16,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Host {
     Ip(IpAddr),
     Name(String),
+}
+
+/// What tells one machine from another. Loopback is everybody's own, so that there the port has to tell.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Machine {
+    host: Host,
+    port: Option<u16>,
 }
 
 impl Address {
@@ -54,13 +61,13 @@ impl Address {
         matches!(self.host, Host::Ip(ip) if ip.is_loopback())
     }
 
-    /// Whether both are on the same machine. Loopback is everybody's own, so that there the port has to tell.
-    pub(super) fn same_machine(&self, other: &Self) -> bool {
-        self.host == other.host && (!self.is_loopback() || self.port == other.port)
+    pub(super) fn machine(&self) -> Machine {
+        Machine { host: self.host.clone(), port: self.is_loopback().then_some(self.port) }
     }
 
-    pub(super) fn is_ip(&self, ip: IpAddr) -> bool {
-        self.host == Host::Ip(ip)
+    /// Whether both are on the same machine.
+    pub(super) fn same_machine(&self, other: &Self) -> bool {
+        self.machine() == other.machine()
     }
 }
 

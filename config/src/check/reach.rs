@@ -1,8 +1,11 @@
 //! What lies where: nothing that a failover needs may lie in A, and a site is looked at by its own address.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
 use understudy_core::WitnessKind;
 
-use super::address::Address;
+use super::address::{Address, Machine};
 use super::{Lint, route};
 use crate::{Hook, Key, Look, Nexus, Notify, Pair, RouteTarget, Storage, Which};
 
@@ -11,6 +14,9 @@ struct OfA {
     address: Address,
     said_by: String,
 }
+
+/// The machines of A. Where several settings name one, the first counts.
+type MachinesOfA = BTreeMap<Machine, OfA>;
 
 pub(super) fn check(lint: &mut Lint<'_>) {
     let of_a = everything_of_a(lint);
@@ -32,11 +38,12 @@ pub(super) fn check(lint: &mut Lint<'_>) {
     }
 }
 
-fn everything_of_a(lint: &Lint<'_>) -> Vec<OfA> {
-    let mut found = Vec::new();
+fn everything_of_a(lint: &Lint<'_>) -> MachinesOfA {
+    let mut found = MachinesOfA::new();
     let mut add = |address: Option<Address>, said_by: Key| {
-        let said_by = said_by.to_string();
-        found.extend(address.map(|address| OfA { address, said_by }));
+        if let Some(address) = address {
+            found.entry(address.machine()).or_insert_with(|| OfA { address, said_by: said_by.to_string() });
+        }
     };
     let kubeconfig = lint.primary.as_ref().and_then(|config| Address::of_url(&config.server));
     add(kubeconfig, Key::root().key("clusters").key("primary"));
@@ -59,12 +66,12 @@ fn everything_of_a(lint: &Lint<'_>) -> Vec<OfA> {
     found
 }
 
-fn in_a<'a>(of_a: &'a [OfA], address: Option<&Address>) -> Option<&'a OfA> {
-    of_a.iter().find(|known| address.is_some_and(|address| known.address.same_machine(address)))
+fn in_a<'a>(of_a: &'a MachinesOfA, address: Option<&Address>) -> Option<&'a OfA> {
+    of_a.get(&address?.machine())
 }
 
 /// An error if `what` lies in A: when A is gone, it is gone too.
-fn needed(lint: &mut Lint<'_>, of_a: &[OfA], address: Option<Address>, key: &Key, what: &str) {
+fn needed(lint: &mut Lint<'_>, of_a: &MachinesOfA, address: Option<Address>, key: &Key, what: &str) {
     if let Some(OfA { address, said_by }) = in_a(of_a, address.as_ref()) {
         let message = format!("{what} lies in A ({address}, see {said_by}), which is gone when it is needed");
         lint.error(key, message, "write an address that works without A");
@@ -72,7 +79,7 @@ fn needed(lint: &mut Lint<'_>, of_a: &[OfA], address: Option<Address>, key: &Key
 }
 
 /// A warning if `what` lies in A.
-fn lost(lint: &mut Lint<'_>, of_a: &[OfA], address: Option<Address>, key: &Key, what: &str) {
+fn lost(lint: &mut Lint<'_>, of_a: &MachinesOfA, address: Option<Address>, key: &Key, what: &str) {
     if let Some(OfA { address, said_by }) = in_a(of_a, address.as_ref()) {
         let message = format!("{what} will be lost when A is ({address}, see {said_by})");
         lint.warn(key, message, "write an address that works without A");
@@ -80,7 +87,7 @@ fn lost(lint: &mut Lint<'_>, of_a: &[OfA], address: Option<Address>, key: &Key, 
 }
 
 /// The place that a look goes to, if it is A's.
-fn self_check_in_a(lint: &Lint<'_>, of_a: &[OfA], look: &Look) -> Option<String> {
+fn self_check_in_a(lint: &Lint<'_>, of_a: &MachinesOfA, look: &Look) -> Option<String> {
     let address = match look {
         Look::Kubernetes(Which::Primary) => return Some("clusters.primary".to_owned()),
         Look::Ceph(ceph) => {
@@ -97,7 +104,7 @@ fn self_check_in_a(lint: &Lint<'_>, of_a: &[OfA], look: &Look) -> Option<String>
     in_a(of_a, address.as_ref()).map(|known| known.said_by.clone())
 }
 
-fn check_self_checks(lint: &mut Lint<'_>, of_a: &[OfA]) {
+fn check_self_checks(lint: &mut Lint<'_>, of_a: &MachinesOfA) {
     let list = Key::root().key("self_checks");
     let checks = &lint.config().self_checks;
     let mut independent = 0;
@@ -115,7 +122,7 @@ fn check_self_checks(lint: &mut Lint<'_>, of_a: &[OfA]) {
     }
 }
 
-fn check_clusters(lint: &mut Lint<'_>, of_a: &[OfA]) {
+fn check_clusters(lint: &mut Lint<'_>, of_a: &MachinesOfA) {
     let standby = lint.standby.as_ref().and_then(|config| Address::of_url(&config.server));
     needed(lint, of_a, standby, &Key::root().key("clusters").key("standby"), "the standby's API server");
 }
@@ -167,7 +174,7 @@ fn by_public_name(lint: &mut Lint<'_>, key: &Key, what: &str, site: &str) {
     lint.error(key, message, format!("add connect_to with the address of {site} itself"));
 }
 
-fn check_needed(lint: &mut Lint<'_>, of_a: &[OfA], pair: &Pair, at: &Key) {
+fn check_needed(lint: &mut Lint<'_>, of_a: &MachinesOfA, pair: &Pair, at: &Key) {
     for (n, target) in pair.route.iter().enumerate() {
         let at = at.key("route").item(n);
         match target {
@@ -198,16 +205,15 @@ fn check_needed(lint: &mut Lint<'_>, of_a: &[OfA], pair: &Pair, at: &Key) {
     check_storage(lint, of_a, pair, at);
     check_proof(lint, of_a, pair, at);
     for (key, address) in route::addresses_of_b(pair, at) {
-        if let Some(OfA { said_by, .. }) =
-            of_a.iter().find(|known| known.address.is_ip(address) && !address.is_loopback())
-        {
+        let known = (!address.is_loopback()).then(|| Address::from(SocketAddr::new(address, 0)));
+        if let Some(OfA { said_by, .. }) = in_a(of_a, known.as_ref()) {
             let message = format!("{address} is an address of A (see {said_by})");
             lint.error(&key, message, "write the addresses of B");
         }
     }
 }
 
-fn check_storage(lint: &mut Lint<'_>, of_a: &[OfA], pair: &Pair, at: &Key) {
+fn check_storage(lint: &mut Lint<'_>, of_a: &MachinesOfA, pair: &Pair, at: &Key) {
     let Storage::Hooks(hooks) = &pair.storage else { return };
     let at = at.key("storage").key("hooks");
     for (name, hook) in
@@ -220,7 +226,7 @@ fn check_storage(lint: &mut Lint<'_>, of_a: &[OfA], pair: &Pair, at: &Key) {
     }
 }
 
-fn check_proof(lint: &mut Lint<'_>, of_a: &[OfA], pair: &Pair, at: &Key) {
+fn check_proof(lint: &mut Lint<'_>, of_a: &MachinesOfA, pair: &Pair, at: &Key) {
     if let Some(http) = &pair.verify.http {
         let key = at.key("verify").key("http").key("url");
         needed(lint, of_a, Address::of_target(&http.url, http.connect_to), &key, "what verify looks at");

@@ -130,6 +130,8 @@ pub struct Fence {
     pub within: Option<Span>,
     /// How long a polite stop may take before the stronger step.
     pub polite: Option<Span>,
+    /// How long an API server of A that refuses the connection is asked again.
+    pub refused_for: Option<Span>,
 }
 
 settings! {

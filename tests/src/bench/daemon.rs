@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
 use understudy_agent::journal::{self, Entry};
+use understudy_probes::clock;
 
 /// Between two looks at the journal; what is measured is read from the times in it.
 const LOOK: Duration = Duration::from_millis(50);
@@ -90,6 +91,8 @@ pub struct Daemon {
     directory: PathBuf,
     state: PathBuf,
     process: Child,
+    /// When it was started, in milliseconds of `Now::boot_ms`.
+    pub started_ms: u64,
 }
 
 impl Daemon {
@@ -98,6 +101,7 @@ impl Daemon {
         let path = directory.join("understudy.yaml");
         std::fs::write(&path, settings.text())?;
         let log = std::fs::File::create(directory.join("understudy.log"))?;
+        let started_ms = clock::now().boot_ms;
         let process = Command::new(std::env::current_exe()?)
             .args(["understudy", "run", "--config"])
             .arg(path)
@@ -106,7 +110,7 @@ impl Daemon {
             .stderr(log)
             .kill_on_drop(true)
             .spawn()?;
-        Ok(Self { directory: directory.to_owned(), state: settings.state.clone(), process })
+        Ok(Self { directory: directory.to_owned(), state: settings.state.clone(), process, started_ms })
     }
 
     /// Waits until the journal holds at least `count` records of this kind, and returns them.
@@ -117,9 +121,11 @@ impl Daemon {
         wanted: impl Fn(&Entry) -> bool,
     ) -> anyhow::Result<Vec<Entry>> {
         let end = Instant::now() + within;
+        let (mut found, mut known): (Vec<Entry>, u64) = (Vec::new(), 0);
         loop {
-            let story = if self.state.exists() { journal::read_after(&self.state, 0, usize::MAX)? } else { vec![] };
-            let found: Vec<Entry> = story.into_iter().filter(|entry| wanted(entry)).collect();
+            let story = if self.state.exists() { journal::read_after(&self.state, known, usize::MAX)? } else { vec![] };
+            known = story.last().map_or(known, |entry| entry.seq);
+            found.extend(story.into_iter().filter(|entry| wanted(entry)));
             if found.len() >= count {
                 return Ok(found);
             }

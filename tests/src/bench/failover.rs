@@ -58,7 +58,7 @@ fn at_once() -> Wishes {
         kube: kube::Timing { operator: Duration::from_millis(1), ..kube::Timing::default() },
         ..Plan::default()
     };
-    Wishes { plan, ..Wishes::default() }
+    Wishes { plan, refused_for: "0s", ..Wishes::default() }
 }
 
 /// The steps that took longest.

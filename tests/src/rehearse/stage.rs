@@ -32,6 +32,8 @@ pub struct Wishes {
     pub approval_ttl: &'static str,
     /// Continuous witnessed time before `SiteDown`.
     pub hold_down: &'static str,
+    /// How long an API server of A that refuses the connection is asked again by the fence.
+    pub refused_for: &'static str,
     /// What the world holds, and how long things take in it.
     pub plan: Plan,
 }
@@ -45,6 +47,7 @@ impl Default for Wishes {
             rpo_max: "5m",
             approval_ttl: "1m",
             hold_down: "3s",
+            refused_for: "500ms",
             plan: Plan { ceph, ..Plan::default() },
         }
     }
@@ -151,6 +154,7 @@ impl Stage {
             .replace("@RPO@", wishes.rpo_max)
             .replace("@TTL@", wishes.approval_ttl)
             .replace("@HOLD@", wishes.hold_down)
+            .replace("@REFUSED@", wishes.refused_for)
             .replace("    @WITNESSES@\n", &witnesses)
     }
 

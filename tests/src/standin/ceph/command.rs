@@ -94,10 +94,11 @@ impl Session<'_> {
 
     /// Nobody answers: refused and frozen look the same and cost the same.
     async fn unreachable(&self) -> Output {
+        let hunt = |limit: Duration| tokio::time::sleep(self.shared.timing.hunt.map_or(limit, |most| most.min(limit)));
         if self.tool == "ceph" {
             let own = self.line.seconds("connect-timeout");
             let limit = own.or(self.line.seconds("client-mount-timeout"));
-            tokio::time::sleep(limit.unwrap_or(self.shared.timing.mount_timeout)).await;
+            hunt(limit.unwrap_or(self.shared.timing.mount_timeout)).await;
             return match own {
                 Some(_) => fail(1, "timed out\n"),
                 None => fail(1, "[errno 110] RADOS timed out (error connecting to the cluster)\n"),
@@ -105,7 +106,7 @@ impl Session<'_> {
         }
         let limit = self.line.seconds("client-mount-timeout");
         let limit = limit.unwrap_or(self.shared.timing.mount_timeout);
-        tokio::time::sleep(limit).await;
+        hunt(limit).await;
         let seconds = limit.as_secs();
         let note = log(0, &format!("monclient(hunting): authenticate timed out after {seconds}"));
         let mut stderr = if self.line.logs() { note } else { String::new() };

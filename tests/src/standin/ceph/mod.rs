@@ -65,6 +65,8 @@ pub struct Timing {
     pub unwritten: Duration,
     /// Without `--client-mount-timeout`; measured 300 s.
     pub mount_timeout: Duration,
+    /// At most so long a program looks for a cluster that is away; none: for as long as it was told, as Ceph does.
+    pub hunt: Option<Duration>,
 }
 
 impl Default for Timing {
@@ -87,6 +89,7 @@ impl Default for Timing {
             minute: ms(1000),
             unwritten: Duration::ZERO,
             mount_timeout: Duration::from_secs(300),
+            hunt: None,
         }
     }
 }
@@ -104,6 +107,7 @@ impl Timing {
             force_promote: zero,
             settle: zero,
             blocklist: zero,
+            hunt: Some(zero),
             ..Self::default()
         }
     }
