@@ -93,7 +93,8 @@ pub async fn keep(pair: PairId, lease: Lease, lasts: Duration, mut wanted: watch
             return;
         }
         turns.tick().await;
-        let event = match lease.turn().await {
+        // On the heap while it lasts: most pairs hold no lease, and their tasks stay small.
+        let event = match Box::pin(lease.turn()).await {
             Turn::Ours { until, epoch } => {
                 let left = until.saturating_duration_since(Instant::now());
                 Event::Lease { pair, until_ms: Some((clock::now() + left).boot_ms), holder: None, epoch: Some(epoch) }

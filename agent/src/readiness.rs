@@ -25,9 +25,10 @@ pub async fn watch(pair: PairId, means: Means, has_standby: bool, inbox: Inbox) 
     let mut storage = OwnStorage::default();
     loop {
         turns.tick().await;
-        let mut missing = missing(&means, has_standby).await;
+        // On the heap while they last, so that the waiting tasks of a thousand pairs stay small.
+        let mut missing = Box::pin(missing(&means, has_standby)).await;
         if storage.is_due() {
-            storage.take(storage::unfit(&means.pair).await);
+            storage.take(Box::pin(storage::unfit(&means.pair)).await);
         }
         missing.extend(storage.fault());
         inbox.event(Event::Readiness { pair, missing }).await;

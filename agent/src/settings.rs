@@ -10,7 +10,14 @@ use understudy_config::{Config, Finding, Loaded, Severity, check};
 /// # Errors
 /// Each finding with file, line and remedy.
 pub fn load_checked(path: &Path) -> anyhow::Result<Loaded> {
-    let loaded = Config::load(path)?;
+    checked(Config::load(path)?)
+}
+
+/// The same for settings that were read already.
+///
+/// # Errors
+/// Each finding with file, line and remedy.
+pub fn checked(loaded: Loaded) -> anyhow::Result<Loaded> {
     let (errors, warnings): (Vec<Finding>, Vec<Finding>) =
         check(&loaded).into_iter().partition(|finding| finding.severity == Severity::Error);
     for warning in &warnings {

@@ -38,15 +38,13 @@ enum As {
 }
 
 fn start(path: &Path, watcher: Watcher, role: As) -> Outcome {
-    // Read before there is anything to trace, and again when the traces can take what is wrong with it.
-    let (traced, site) = {
-        let written = load(path)?.config;
-        (written.telemetry, written.site)
-    };
+    // Checked only when the traces can take what is wrong with it.
+    let written = load(path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     let outcome = runtime.block_on(async {
-        let traces = telemetry::start(&traced, &site).map_err(|e| Failure::new(Exit::Usage, e))?;
-        let outcome = work(path, watcher, role).await;
+        let config = &written.config;
+        let traces = telemetry::start(&config.telemetry, &config.site).map_err(|e| Failure::new(Exit::Usage, e))?;
+        let outcome = work(path, written, watcher, role).await;
         traces.shutdown().await;
         outcome
     });
@@ -54,8 +52,8 @@ fn start(path: &Path, watcher: Watcher, role: As) -> Outcome {
     outcome
 }
 
-async fn work(path: &Path, watcher: Watcher, role: As) -> Outcome {
-    let mut loaded = settings::load_checked(path).map_err(|e| Failure::new(Exit::Usage, e))?;
+async fn work(path: &Path, written: Loaded, watcher: Watcher, role: As) -> Outcome {
+    let mut loaded = settings::checked(written).map_err(|e| Failure::new(Exit::Usage, e))?;
     if role == As::Witness {
         make_witness(&mut loaded)?;
     }
