@@ -76,11 +76,14 @@ pub fn replay(path: &Path, rules: Option<&Policy>) -> Result<Replayed, ReplayErr
     } else {
         (path.parent().unwrap_or(Path::new(".")).to_owned(), vec![path.to_owned()])
     };
+    // The newest recording first, then the journal: a daemon that is running meanwhile has journaled what it recorded before.
+    let newest = files.last().map(|file| recording::read(file)).transpose()?;
     let entries = read_all(&directory)?;
     let mut out = Replayed::default();
     let mut before: Option<(Recorded, State)> = None;
-    for file in &files {
-        let segment = recording::read(file)?;
+    let earlier = files.iter().rev().skip(1).rev().map(|file| recording::read(file));
+    for segment in earlier.chain(newest.map(Ok)) {
+        let segment = segment?;
         let last = play(&segment, before.as_ref(), rules, &entries, &mut out);
         before = Some((segment, last));
     }
