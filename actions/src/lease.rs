@@ -53,6 +53,8 @@ pub struct LeaseKeeper {
     lasts: Duration,
     boot: fn() -> Duration,
     state: Mutex<State>,
+    /// Held from a read to the write that rests on it: steps that begin side by side must not overtake each other.
+    writing: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -61,6 +63,13 @@ struct State {
     until: Option<End>,
     /// Somebody else's lease as first seen: its resourceVersion, and when.
     seen: Option<(String, Instant)>,
+}
+
+/// Our own lease, as it was read.
+struct Ours {
+    lease: Lease,
+    /// Whether it carries an earlier epoch than the order has.
+    is_behind: bool,
 }
 
 /// An end by two clocks. The one that tokio's timers follow stands still while the machine is suspended; a lease does not.
@@ -77,7 +86,8 @@ impl LeaseKeeper {
     #[must_use]
     pub fn new(client: &kube::Client, namespace: &str, name: String, holder: String, lasts: Duration) -> Self {
         let leases = Api::namespaced(client.clone(), namespace);
-        Self { leases, name, holder, lasts, boot: since_boot, state: Mutex::default() }
+        let (state, writing) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self { leases, name, holder, lasts, boot: since_boot, state, writing }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -95,6 +105,7 @@ impl LeaseKeeper {
     }
 
     async fn try_turn(&self) -> Turn {
+        let _writing = self.writing.lock().await;
         let found = match timeout(CALL, self.leases.get_opt(&self.name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Turn::Unknown { why: error.to_string() },
@@ -198,26 +209,15 @@ impl LeaseKeeper {
         if self.lock().until.is_none() {
             return no("the lease is not ours".into());
         }
-        let found = match timeout(CALL, self.leases.get_opt(&self.name)).await {
-            Ok(Ok(Some(found))) => found,
-            Ok(Ok(None)) => return no(format!("lease {} is gone", self.name)),
-            Ok(Err(error)) => return no(format!("lease {} can not be read: {error}", self.name)),
-            Err(_) => return no(format!("lease {} can not be read: no answer within {CALL:?}", self.name)),
-        };
-        let holder = holder_of(&found);
-        if holder != self.holder {
-            self.lock().until = None;
-            return no(format!("lease {} is held by {holder}", self.name));
-        }
-        match epoch_of(&found) {
-            Ok(known) if known == epoch => {}
-            Ok(known) if known < epoch => {
-                if let Err(why) = self.write(Some(&found), epoch).await {
-                    return no(format!("lease {} does not take epoch {epoch}: {why}", self.name));
-                }
+        if self.read_ours(epoch).await?.is_behind {
+            let _writing = self.writing.lock().await;
+            // Another step of the same run may have written it meanwhile.
+            let ours = self.read_ours(epoch).await?;
+            if ours.is_behind
+                && let Err(why) = self.write(Some(&ours.lease), epoch).await
+            {
+                return no(format!("lease {} does not take epoch {epoch}: {why}", self.name));
             }
-            Ok(known) => return no(format!("lease {} is at epoch {known}, and this order of {epoch}", self.name)),
-            Err(why) => return no(why),
         }
         let Some(until) = self.lock().until else { return no("the lease is not ours".into()) };
         let left =
@@ -228,8 +228,32 @@ impl LeaseKeeper {
         Ok(Permit::until(Instant::now() + left))
     }
 
+    /// Reads the lease again, for an order of `epoch`.
+    async fn read_ours(&self, epoch: u64) -> Result<Ours, StepError> {
+        let no = |why: String| Err(StepError::NoLease(why));
+        let lease = match timeout(CALL, self.leases.get_opt(&self.name)).await {
+            Ok(Ok(Some(lease))) => lease,
+            Ok(Ok(None)) => return no(format!("lease {} is gone", self.name)),
+            Ok(Err(error)) => return no(format!("lease {} can not be read: {error}", self.name)),
+            Err(_) => return no(format!("lease {} can not be read: no answer within {CALL:?}", self.name)),
+        };
+        let holder = holder_of(&lease);
+        if holder != self.holder {
+            self.lock().until = None;
+            return no(format!("lease {} is held by {holder}", self.name));
+        }
+        match epoch_of(&lease) {
+            Ok(known) if known > epoch => {
+                no(format!("lease {} is at epoch {known}, and this order of {epoch}", self.name))
+            }
+            Ok(known) => Ok(Ours { lease, is_behind: known < epoch }),
+            Err(why) => no(why),
+        }
+    }
+
     /// Lets the lease go, so that another need not wait for its end.
     pub async fn release(&self) {
+        let _writing = self.writing.lock().await;
         if self.lock().until.take().is_none() {
             return;
         }

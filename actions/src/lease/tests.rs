@@ -162,6 +162,20 @@ async fn nothing_is_written_at_an_epoch_that_the_lease_does_not_carry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn steps_that_begin_side_by_side_at_a_new_epoch_all_get_leave() {
+    let site = Site::new();
+    let keeper = site.keeper("one");
+    keeper.turn().await;
+
+    let (fence, restore, renewal) = tokio::join!(keeper.permit(MARGIN, 3), keeper.permit(MARGIN, 3), keeper.turn());
+
+    fence.unwrap();
+    restore.unwrap();
+    assert!(matches!(renewal, Turn::Ours { .. }), "{renewal:?}");
+    assert_eq!(site.lease()["metadata"]["annotations"][EPOCH], "3");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_epoch_that_is_no_number_is_neither_taken_nor_written_over() {
     let site = Site::new();
     let keeper = site.keeper("one");

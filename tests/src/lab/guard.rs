@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use understudy_core::{LossBound, Record, Request, Verdict};
 use super::ceph::{Ceph, POOL, spec};
 use super::daemon::Daemon;
 use super::run::{output, until};
-use super::site::{NAMESPACE, NEXUS, Volume, nothing_remains};
+use super::site::{NAMESPACE, NEXUS, Site, Volume, nothing_remains};
 use super::writer::{Acknowledged, Comparison, PASSWORD, REPOSITORY, USER, Writer};
 use super::{Lab, Side};
 use crate::rehearse::table::Table;
@@ -31,6 +32,8 @@ use crate::standin::port::{Port, loopback};
 use crate::standin::webhook::Secret;
 use crate::standin::{install_crypto, web};
 
+/// The namespace of the daemon itself at B, in the shipped manifests.
+const OWN_NAMESPACE: &str = "understudy";
 /// An artifact that is there from the beginning.
 const KNOWN: &str = "known/app-1.0.jar";
 /// Between two mirror snapshots.
@@ -370,13 +373,18 @@ impl Settings<'_> {
         self.private("secrets/webhook", &secret.text())?;
         let keyring_a = self.user(Side::A, "client.watch", &CAPS_A).await?;
         let keyring_b = self.user(Side::B, "client.understudy", &CAPS_B).await?;
+        let fence = include_str!("../../../deploy/kubernetes/primary-fence.yaml");
+        let kubeconfig_a = self.account(&self.lab.a, fence, NAMESPACE, "understudy-fence").await?;
+        let own = include_str!("../../../deploy/kubernetes/understudy.yaml");
+        let kubeconfig_b = self.account(&self.lab.b, own, OWN_NAMESPACE, "understudy").await?;
         let lab = self.lab;
         let images: Vec<String> = self.volumes.iter().map(|volume| spec(&volume.image)).collect();
         let text = include_str!("understudy.yaml.in")
             .replace("@DIR@", &self.directory.display().to_string())
             .replace("@MODE@", self.wishes.mode)
-            .replace("@KUBE_A@", &lab.a.kubeconfig().display().to_string())
-            .replace("@KUBE_B@", &lab.b.kubeconfig().display().to_string())
+            .replace("@KUBE_A@", &kubeconfig_a)
+            .replace("@KUBE_B@", &kubeconfig_b)
+            .replace("@OWN_NAMESPACE@", OWN_NAMESPACE)
             .replace("@CONF_A@", &lab.ceph.conf(Side::A).display().to_string())
             .replace("@CONF_B@", &lab.ceph.conf(Side::B).display().to_string())
             .replace("@KEYRING_A@", &keyring_a)
@@ -416,6 +424,23 @@ impl Settings<'_> {
         let keyring = self.lab.ceph.ceph(side, &words).await?;
         let file = format!("secrets/{name}.keyring");
         self.private(&file, &keyring)?;
+        Ok(self.directory.join(file).display().to_string())
+    }
+
+    /// The rights of the manifests in `deploy/`, and no others; the path of the account's kubeconfig.
+    async fn account(&self, site: &Site, manifests: &str, namespace: &str, account: &str) -> Result<String> {
+        const RIGHTS: [&str; 6] =
+            ["Namespace", "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+        let wanted = |object: &Value| {
+            let place = object["metadata"]["namespace"].as_str();
+            let here = place.is_none_or(|place| [NAMESPACE, OWN_NAMESPACE].contains(&place));
+            here && object["kind"].as_str().is_some_and(|kind| RIGHTS.contains(&kind))
+        };
+        let objects: Vec<Value> = serde_saphyr::from_multiple(manifests)?;
+        let items: Vec<Value> = objects.into_iter().filter(wanted).collect();
+        site.apply(&json!({ "apiVersion": "v1", "kind": "List", "items": items })).await?;
+        let file = format!("secrets/{account}.kubeconfig");
+        self.private(&file, &site.kubeconfig_of(namespace, account).await?)?;
         Ok(self.directory.join(file).display().to_string())
     }
 

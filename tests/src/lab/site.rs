@@ -93,6 +93,16 @@ impl Site {
         self.lab.join("k8s").join(self.name()).join("admin.kubeconfig")
     }
 
+    /// A kubeconfig with the rights of a service account.
+    ///
+    /// # Errors
+    /// If there is no such account.
+    pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Result<String> {
+        let mut token = self.kubernetes("sa-kubeconfig");
+        token.arg(self.name()).arg(namespace).arg(account);
+        output(token, SHORT).await
+    }
+
     /// Where this site's Nexus listens.
     #[must_use]
     pub fn nexus_address(&self) -> SocketAddr {
