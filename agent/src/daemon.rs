@@ -225,7 +225,11 @@ impl Core {
 
     fn take(&mut self, message: Incoming) {
         match message {
-            Incoming::Event(event) => self.step(event),
+            seen @ (Incoming::Event(_) | Incoming::Seen { .. }) => {
+                if let Some(event) = seen.into_event() {
+                    self.step(event);
+                }
+            }
             Incoming::Note { pair, run, step, key, value, reply } => {
                 let ticket = self.ticket(Waiter::Ack(reply));
                 self.step(Event::StepNoted { pair, run, step, key, value, ticket });

@@ -59,6 +59,7 @@ impl Guard {
             pairs: vec![],
             leases: vec![],
         };
+        let inbox = &inbox.of_guard(guard.stop.clone());
         let mut shared = Shared::new();
         for (n, check) in config.self_checks.iter().enumerate() {
             let probe = Probe::of_self_check(check, config, &mut shared).await;
