@@ -259,31 +259,42 @@ async fn generation(pair: &Guarded, number: usize) -> Result<(u64, SystemTime)> 
     Ok((pair.lab.ceph.snapshot(&Volume::data().image).await?, at))
 }
 
-/// Two generations that are whole at B, and one that A is frozen in the middle of; the snapshots of all three.
+/// Two generations that are whole at B or more, and one that A is frozen in the middle of; the snapshots of all of them.
 async fn freeze_in_a_sync(pair: &mut Guarded) -> Result<Vec<(u64, SystemTime)>> {
     pair.stop_schedule().await;
     let image = Volume::data().image;
     let mut taken = Vec::new();
-    for number in 1..=2 {
+    for number in 1..=6 {
         let (snapshot, at) = generation(pair, number).await?;
+        taken.push((snapshot, at));
+        if number > 2 {
+            under_way(pair, &image, snapshot).await?;
+            // Its daemons first: a copy that is over before they stand still is no copy under way.
+            pair.lab.ceph.freeze(Side::A).await?;
+            let newest = pair.lab.ceph.snapshots(Side::B, &image).await?.pop().context("no snapshot at B")?;
+            if newest.namespace.complete == Some(false) {
+                pair.freeze_a().await?;
+                pair.lab.say(&format!("frozen in the middle of a sync; at B: {}", pair.left_at_b(&image).await?));
+                return Ok(taken);
+            }
+            pair.lab.ceph.thaw(Side::A).await?;
+        }
         pair.lab.ceph.in_step(&image, snapshot).await?;
         let name = spec(&image);
         let told = move |record: &Record| matches!(record, Record::SourceTime { image, snapshot: of, .. } if image.as_str() == name && *of == snapshot);
         pair.daemon.until("the daemon knows the generation's time", 0, SOON, told).await?;
         pair.lab.say(&format!("generation {number} is whole at B, snapshot {snapshot}"));
-        taken.push((snapshot, at));
     }
-    taken.push(generation(pair, 3).await?);
-    until("the copy of generation 3", SOON, || async {
-        let newest = pair.lab.ceph.snapshots(Side::B, &image).await.ok()?.pop()?.namespace;
-        (newest.complete == Some(false) && newest.last_copied_object_number > Some(3)).then_some(())
+    anyhow::bail!("every copy was over before A was frozen")
+}
+
+/// Waits until some of a snapshot is at B, or all of it.
+async fn under_way(pair: &Guarded, image: &str, snapshot: u64) -> Result<()> {
+    until("the copy of the generation", SOON, || async {
+        let newest = pair.lab.ceph.snapshots(Side::B, image).await.ok()?.pop()?.namespace;
+        (newest.primary_snap_id == Some(snapshot) && newest.last_copied_object_number > Some(0)).then_some(())
     })
-    .await?;
-    pair.freeze_a().await?;
-    pair.lab.say(&format!("frozen in the middle of a sync; at B: {}", pair.left_at_b(&image).await?));
-    let newest = pair.lab.ceph.snapshots(Side::B, &image).await?.pop().context("no snapshot at B")?;
-    ensure!(newest.namespace.complete == Some(false), "the copy was over before A was frozen: {newest:?}");
-    Ok(taken)
+    .await
 }
 
 /// Kills the daemon, keeper and promote, `after` the promote has begun, and starts the daemon again.

@@ -357,6 +357,10 @@ impl PairState {
             Some(StepStatus::Running { attempt: running, .. }) if running == attempt => {
                 let result = if step == Step::Fence { fence_always_ends(result) } else { result };
                 let again = self.again(scene, step, attempt, &result);
+                // Its look is newer than any probe's: a snapshot that came since would have no time, and no bound.
+                if let StepResult::Done { finding: Finding::Mirror(facts), .. } = &result {
+                    self.learn_times(scene, facts);
+                }
                 self.end_step(scene, step, attempt, result, again);
             }
             Some(StepStatus::Stuck { attempt: stuck, .. }) if stuck == attempt => {

@@ -257,18 +257,26 @@ impl PairState {
 
     /// An advance of the primary's snapshots is life; no advance is nothing at all, and it never votes Down (S4).
     fn read_mirror(&mut self, scene: &mut Scene<'_>, probe: usize, started_ms: u64, facts: MirrorFacts) {
-        if self.durable.role == Role::AtA {
-            for image in &facts.images {
-                let (Some(snapshot), Some(time_ms)) = (image.newest_complete, image.source_time_ms) else { continue };
-                if self.durable.times.is_news(&image.image, snapshot, time_ms) {
-                    let (pair, image) = (scene.rules.name.clone(), image.image.clone());
-                    self.journal(scene, Record::SourceTime { pair, image, snapshot, time_ms });
-                }
-            }
-        }
+        self.learn_times(scene, &facts);
         let advanced = self.signs.take_mirror(started_ms, facts);
         let reading = if advanced { crate::Reading::Up } else { crate::Reading::Unknown(crate::Reason::NoAdvance) };
         self.read(scene, probe, Observation { reading, started_ms, latency_ms: 0, detail: None });
+    }
+
+    /// Writes down when A took what is at B. A living A that is fenced goes on taking snapshots, so that a run learns too,
+    /// until B's images are about to be primaries themselves (S8).
+    pub(crate) fn learn_times(&mut self, scene: &mut Scene<'_>, facts: &MirrorFacts) {
+        let copies = |run: &Run| !run.was_begun(Step::Promote);
+        if self.durable.role != Role::AtA && !self.durable.open_run().is_some_and(copies) {
+            return;
+        }
+        for image in &facts.images {
+            let (Some(snapshot), Some(time_ms)) = (image.newest_complete, image.source_time_ms) else { continue };
+            if self.durable.times.is_news(&image.image, snapshot, time_ms) {
+                let (pair, image) = (scene.rules.name.clone(), image.image.clone());
+                self.journal(scene, Record::SourceTime { pair, image, snapshot, time_ms });
+            }
+        }
     }
 
     /// The clock error is what was measured last while A lived; small changes are not worth a record.

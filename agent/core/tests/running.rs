@@ -269,6 +269,30 @@ fn what_a_fence_noted_is_known_to_a_later_run_until_all_of_a_is_up_again() {
 }
 
 #[test]
+fn snapshots_that_a_living_a_takes_while_it_is_fenced_leave_the_loss_bounded() {
+    let mut world = World::healthy(policy());
+    world.sees = Sees { web: DOWN, api: Reading::Up, ceph: Reading::Up };
+    world.run(20);
+    let force = Order::Failover { force: true, reason: "r".into(), accept_unfenced: None, accept_loss_ms: None };
+    world.order(force).expect("force skips the verdict");
+    world.second();
+    // One snapshot is seen by the probe, and the one after it by the step alone.
+    world.newest += 1;
+    world.read_mirror();
+    let at_wall_ms = world.now.wall_ms;
+    let finding = Finding::Fence(FenceOutcome::Confirmed { how: "no pod, no attachment".into(), at_wall_ms });
+    world.end(Step::Fence, 1, StepResult::Done { detail: "fenced".into(), finding });
+    world.newest += 1;
+
+    world.play_until(None);
+
+    assert_eq!(ending(&world), Some(Ending::Succeeded));
+    assert!(matches!(world.run_state().bound, Some(LossBound::AtMost(_))));
+    let learnt = |r: &Record| matches!(r, Record::SourceTime { snapshot, .. } if *snapshot == world.newest - 1);
+    assert_eq!(world.records(learnt), 1, "the probe's looks count during a run too");
+}
+
+#[test]
 fn force_goes_on_when_a_living_a_confirms_the_fence() {
     let mut world = World::healthy(policy());
     world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };
