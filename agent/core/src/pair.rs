@@ -144,6 +144,19 @@ impl PairState {
             self.void_request(scene, "the agent was restarted before it was answered");
         }
         self.look_before_going_on(scene);
+        self.tell_stuck_again(scene);
+    }
+
+    /// A crash between the record of a stuck step and its page must not keep it from the humans: told once too often (L2).
+    fn tell_stuck_again(&mut self, scene: &mut Scene<'_>) {
+        let Some(run) = self.durable.open_run() else { return };
+        let stuck: Vec<String> = run.stuck().map(|step| step.to_string()).collect();
+        if stuck.is_empty() {
+            return;
+        }
+        let (id, steps) = (run.id.clone(), stuck.join(", "));
+        let hint = format!("`understudy retry {id}` tries again; see `understudy status`");
+        scene.page(PageKind::Stuck, format!("run {id}: {steps} needs a human, told again after a restart; {hint}"));
     }
 
     /// Whether this pair may ever write, so that it needs its lease: not in observe, but an open run goes on.

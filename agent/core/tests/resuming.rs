@@ -204,3 +204,15 @@ fn an_answer_that_comes_after_its_question_expired_is_refused_although_nobody_lo
 
     assert!(world.run_state().unfenced.is_none());
 }
+
+#[test]
+fn a_stuck_step_whose_page_was_lost_in_a_crash_is_told_again() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.fail(Step::Promote, Failure::Permanent);
+    world.sent.clear();
+
+    world.restart();
+
+    assert!(world.pages().contains(&PageKind::Stuck), "{:?}", world.pages());
+}
