@@ -4,7 +4,7 @@
 //! In: an order of the core. Out: writes that travel and land in the [`World`](super::world::World), and the step's result.
 //! Each step keeps the shape of its original: what it reads first, what it notes before it writes, which failure it calls
 //! transient, unknown or permanent. A write asks for a permit, travels, lands whether we live or not, and its answer comes
-//! back or is lost. Start reading at [`Sim::advance`].
+//! back or is lost. Start reading at `Sim::advance`.
 
 use understudy_core::{Event, Failure, FenceOutcome, Finding, MirrorFacts, Step, StepOrder, StepResult, Ticket};
 

@@ -4,7 +4,7 @@
 //! are within a depth, how often each invariant was judged on the way, and the first story that breaks one, as short as
 //! there is. Time goes by in whole seconds, each with one reading of everything; what a site, a link, a human, a step or
 //! the machine under us may do at each moment is a [`Move`]. Two states are the same if the core, the checker and the world
-//! around them are, with every time taken as an age. Start reading at [`search`].
+//! around them are, with every time taken as an age. Start reading at [`search()`].
 
 mod digest;
 mod moves;
