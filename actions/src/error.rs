@@ -73,7 +73,7 @@ impl StepError {
         }
     }
 
-    /// The error with its causes, on one line and not longer than [`LONGEST_WHOLE`] characters: a cause may repeat all
+    /// The error with its causes, on one line and not longer than `LONGEST_WHOLE` characters: a cause may repeat all
     /// that somebody else said, and the journal keeps it for ever.
     #[must_use]
     pub fn whole(&self) -> String {
