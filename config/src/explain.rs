@@ -201,9 +201,15 @@ fn shown(error: &Error) -> usize {
     }
 }
 
+/// Of a line that is wider than a screen nothing is shown: line and column say where it is.
+const WIDEST: usize = 200;
+
 fn snippet(text: &str, at: Position, shown: usize) -> Option<String> {
     let line = text.lines().nth(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
     let before = usize::try_from(at.column).ok()?.checked_sub(1)?;
+    if before.saturating_add(shown) > WIDEST {
+        return None;
+    }
     let mut head: String = line.chars().take(before + shown).collect();
     if line.chars().count() > before + shown {
         head.push('…');
@@ -239,5 +245,13 @@ mod tests {
         let shown = snippet(text, Position { line: 2, column: 11 }, 0).unwrap();
 
         assert_eq!(shown, "  2 | password: …\n    |           ^");
+    }
+
+    #[test]
+    fn of_a_line_without_end_nothing_is_shown() {
+        let text = format!("{}: 1\n", "a".repeat(5000));
+
+        assert_eq!(snippet(&text, Position { line: 1, column: 5001 }, 0), None);
+        assert_eq!(snippet(&text, Position { line: 1, column: 1 }, 5000), None);
     }
 }
