@@ -36,11 +36,19 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Characters of a message.
+const LONGEST: usize = 2000;
+
 impl Problem {
     pub(crate) fn of(error: &Error, file: &str, text: &str) -> Self {
         let error = innermost(error);
         let at = error.location().filter(|at| at.line() > 0).map(Position::of);
-        let message = message(error);
+        let mut message = message(error);
+        // What was written may stand in it, and that may be of any length.
+        if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+            message.truncate(end);
+            message.push('…');
+        }
         let snippet = at.and_then(|at| snippet(text, at, shown(error)));
         Self { file: file.to_owned(), at, message, snippet }
     }
