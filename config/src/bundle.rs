@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::explain::bounded;
 use crate::{Pair, Restore, Severity, Storage};
 
 /// A Secret holds at most 1 MiB, a manifest some of them.
@@ -309,7 +310,7 @@ fn secrets_named_in(value: &Value, found: &mut Vec<String>) {
 }
 
 fn error(message: impl Into<String>, remedy: impl Into<String>) -> Fault {
-    Fault { severity: Severity::Error, message: message.into(), remedy: remedy.into() }
+    Fault { severity: Severity::Error, message: bounded(message.into()), remedy: bounded(remedy.into()) }
 }
 
 fn warning(message: impl Into<String>, remedy: impl Into<String>) -> Fault {

@@ -36,19 +36,23 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Characters of a message.
-const LONGEST: usize = 2000;
+/// A message with its end cut off, should it be longer than anybody reads: names that were written may stand in it, and those
+/// may be of any length.
+pub(crate) fn bounded(mut message: String) -> String {
+    /// Characters.
+    const LONGEST: usize = 1000;
+    if let Some((end, _)) = message.char_indices().nth(LONGEST) {
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
 
 impl Problem {
     pub(crate) fn of(error: &Error, file: &str, text: &str) -> Self {
         let error = innermost(error);
         let at = error.location().filter(|at| at.line() > 0).map(Position::of);
-        let mut message = message(error);
-        // What was written may stand in it, and that may be of any length.
-        if let Some((end, _)) = message.char_indices().nth(LONGEST) {
-            message.truncate(end);
-            message.push('…');
-        }
+        let message = bounded(message(error));
         let snippet = at.and_then(|at| snippet(text, at, shown(error)));
         Self { file: file.to_owned(), at, message, snippet }
     }
@@ -253,6 +257,12 @@ mod tests {
         let shown = snippet(text, Position { line: 2, column: 11 }, 0).unwrap();
 
         assert_eq!(shown, "  2 | password: …\n    |           ^");
+    }
+
+    #[test]
+    fn a_message_is_cut_where_nobody_reads_on() {
+        assert_eq!(bounded("short".into()), "short");
+        assert_eq!(bounded("é".repeat(1001)), "é".repeat(1000) + "…");
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::explain::bounded;
+
 /// Where a kubeconfig leads.
 #[derive(Debug, Clone)]
 pub(crate) struct Kubeconfig {
@@ -115,7 +117,7 @@ impl File {
 
 fn find<'a, T>(list: &'a [Named<T>], path: &Path, what: &'static str, name: &str) -> Result<&'a T, KubeconfigError> {
     let found = list.iter().find(|named| named.name == name).map(|named| &named.of);
-    found.ok_or_else(|| KubeconfigError::Missing { path: path.into(), what, name: name.to_owned() })
+    found.ok_or_else(|| KubeconfigError::Missing { path: path.into(), what, name: bounded(name.to_owned()) })
 }
 
 #[cfg(test)]

@@ -88,10 +88,7 @@ pub fn one(boundary: &Boundary, bytes: &[u8]) -> Tally {
             Tally { taken: 1, refused: 0 }
         }
         Err(why) => {
-            // A file that the operator wrote himself may be quoted to him; what others sent may not be repeated at length.
-            let own = matches!(*world, "config" | "kubeconfig" | "bundle");
-            let longest = LONGEST_REFUSAL + if own { 2 * bytes.len() } else { 0 };
-            if why.chars().count() > longest {
+            if why.chars().count() > LONGEST_REFUSAL {
                 broken(&format!("its refusal has {} characters: {why:.500}", why.chars().count()));
             }
             Tally { taken: 0, refused: 1 }

@@ -16,6 +16,7 @@ mod webhook;
 
 use std::fmt;
 
+use crate::explain::bounded;
 use crate::kubeconfig::Kubeconfig;
 use crate::{Cluster, Config, Key, Loaded, Pair, Position};
 
@@ -133,6 +134,7 @@ impl<'a> Lint<'a> {
     fn add(&mut self, severity: Severity, key: &Key, message: String, remedy: String) {
         let position = self.loaded.place(key);
         let file = self.loaded.file().to_owned();
+        let (message, remedy) = (bounded(message), bounded(remedy));
         let finding = Finding { severity, file, line: position.line, key: key.to_string(), message, remedy };
         self.found.push((position, finding));
     }
