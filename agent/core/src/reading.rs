@@ -192,3 +192,6 @@ pub struct Observation {
     /// A short text for the human, without secrets; at most 200 characters.
     pub detail: Option<Box<str>>,
 }
+
+/// A reading that was never made.
+pub(crate) const NOT_YET: Reading = Reading::Unknown(Reason::NotYet);

@@ -1,8 +1,7 @@
 //! One probe's readings, counted: fall and rise, age, flapping.
 
 use crate::policy::{Flap, ProbePolicy};
-use crate::reading::{Observation, Reading, Reason};
-use crate::record::NOT_YET;
+use crate::reading::{NOT_YET, Observation, Reading, Reason};
 use crate::time::{Now, millis};
 
 /// How many changes are remembered; `flap.changes` can not be larger.

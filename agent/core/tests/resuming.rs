@@ -5,15 +5,9 @@ mod common;
 use common::*;
 use understudy_core::*;
 
-fn ending(world: &World) -> Option<Ending> {
-    match world.run_state().phase {
-        Phase::Ended { ending, .. } => Some(ending),
-        Phase::Forward | Phase::BringingBack { .. } => None,
-    }
-}
-
-fn is_running(world: &World, step: Step) -> bool {
-    matches!(world.status(step), StepStatus::Running { .. })
+/// Every prefix of a run, as far as its journal got.
+fn prefixes(world: &World) -> impl Iterator<Item = &[(Now, Record)]> {
+    (0..=world.journal.len()).map(|n| &world.journal[..n])
 }
 
 /// The agent ends, and is started again after so many seconds, in which A became as it is now in `sees`.
@@ -215,4 +209,147 @@ fn a_stuck_step_whose_page_was_lost_in_a_crash_is_told_again() {
     world.restart();
 
     assert!(world.pages().contains(&PageKind::Stuck), "{:?}", world.pages());
+}
+
+#[test]
+fn a_question_about_the_fence_that_a_restart_made_void_is_asked_again() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let request = world.request().expect("it is open").id;
+    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
+    world.second();
+    world.done(Step::Fence);
+    assert_eq!(world.request().expect("it is asked").question, Question::Unfenced);
+
+    world.restart();
+    assert!(world.request().is_none());
+    world.second();
+
+    assert_eq!(world.request().expect("it is asked again").question, Question::Unfenced);
+}
+
+#[test]
+fn a_run_killed_after_any_record_goes_on_and_reaches_the_same_end() {
+    let mut whole = World::failing_over(policy());
+    whole.play_until(None);
+    let started = whole.journal.iter().position(|(_, r)| matches!(r, Record::RunStarted { .. })).expect("it started");
+
+    for journal in prefixes(&whole).skip(started + 1) {
+        let mut world = World::new(policy());
+        (world.sees, world.now) = (DEAD, whole.now);
+        world.journal = journal.to_vec();
+        world.restart();
+        world.run(3);
+        if world.durable().open_run().is_some() {
+            world.play_until(None);
+        }
+
+        let last = journal.last().map(|(_, record)| record.clone());
+        assert_eq!(ending(&world), Some(Ending::Succeeded), "killed after {last:?}");
+        assert!(matches!(world.durable().role, Role::AtB | Role::Moving { .. }), "killed after {last:?}");
+    }
+}
+
+#[test]
+fn a_crash_between_the_end_of_a_run_and_the_word_about_it_loses_no_word() {
+    let mut whole = World::failing_over(policy());
+    whole.play_until(None);
+    let told = |r: &Record| matches!(r, Record::RoleChanged { .. });
+    let changes = whole.journal.iter().enumerate().filter(|(_, (_, r))| told(r)).map(|(at, _)| at);
+
+    for at in changes {
+        let mut world = World::new(policy());
+        (world.sees, world.now) = (DEAD, whole.now);
+        world.journal = whole.journal[..at].to_vec();
+        world.restart();
+
+        let expected = &whole.journal[at].1;
+        assert!(world.journal[at..].iter().any(|(_, r)| r == expected), "{expected:?} is not told");
+    }
+}
+
+#[test]
+fn what_was_under_way_is_told_to_read_the_world_after_a_restart() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.sent.clear();
+
+    world.restart();
+    world.second();
+
+    let orders = world.orders();
+    assert_eq!(orders.len(), 1);
+    assert_eq!((orders[0].step, orders[0].attempt, orders[0].resumed), (Step::Promote, 1, true));
+}
+
+#[test]
+fn a_restart_waits_for_the_lease_before_it_goes_on() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    (world.lease, world.sent) = (false, vec![]);
+
+    world.restart();
+    world.run(5);
+    assert_eq!(world.orders(), []);
+    world.lease = true;
+    world.second();
+
+    assert_eq!(world.orders().len(), 1);
+}
+
+#[test]
+fn a_doubt_that_a_crash_lets_in_between_the_recheck_and_the_promote_stops_the_run() {
+    let mut slow = policy();
+    slow.pairs[0].probes.iter_mut().for_each(|probe| probe.period = secs(20));
+    let mut world = World::healthy(slow);
+    world.sees = DEAD;
+    world.run(120);
+    world.approve().expect("the request is good");
+    world.play_until(Some(Step::Promote));
+    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
+    let at = world.journal.iter().position(passed).expect("it was rechecked");
+    world.journal.truncate(at + 1);
+    world.restart();
+
+    world.fit = DOWN;
+    world.run(3);
+
+    assert!(!world.run_state().was_begun(Step::Promote));
+    assert_eq!(world.records(|r| matches!(r, Record::RunStopping { .. })), 1);
+}
+
+#[test]
+fn a_promote_that_was_held_up_after_its_recheck_is_rechecked_first() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
+    let recheck = world.journal.iter().position(passed).expect("it passed");
+    world.journal.truncate(recheck + 1);
+
+    world.now = world.now + secs(60);
+    world.restart();
+    world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None, epoch: None });
+    assert_eq!(world.status(Step::Promote), StepStatus::Pending, "on readings of a minute ago");
+
+    world.run(10);
+    assert!(is_running(&world, Step::Promote), "{:#?}", &world.journal[recheck..]);
+}
+
+#[test]
+fn life_while_the_promote_is_held_up_after_its_recheck_stops_the_run() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
+    let recheck = world.journal.iter().position(passed).expect("it passed");
+    world.journal.truncate(recheck + 1);
+
+    world.now = world.now + secs(60);
+    world.sees = ALIVE;
+    world.restart();
+    world.run(5);
+    world.play_until(None);
+
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+    assert_eq!(world.status(Step::Promote), StepStatus::Pending);
 }

@@ -1,29 +1,9 @@
-//! A run and its orders: S2 (recheck), S6–S10, S12, L1, L2.
+//! A run and its orders: S2 (recheck), S7, S9–S12, L1, L2.
 
 mod common;
 
 use common::*;
 use understudy_core::*;
-
-fn ending(world: &World) -> Option<Ending> {
-    match world.run_state().phase {
-        Phase::Ended { ending, .. } => Some(ending),
-        Phase::Forward | Phase::BringingBack { .. } => None,
-    }
-}
-
-fn is_running(world: &World, step: Step) -> bool {
-    matches!(world.status(step), StepStatus::Running { .. })
-}
-
-fn is_stuck(world: &World, step: Step) -> bool {
-    matches!(world.status(step), StepStatus::Stuck { .. })
-}
-
-/// Every prefix of a run, as far as its journal got.
-fn prefixes(world: &World) -> impl Iterator<Item = &[(Now, Record)]> {
-    (0..=world.journal.len()).map(|n| &world.journal[..n])
-}
 
 #[test]
 fn every_effect_has_an_intent_before_it() {
@@ -110,205 +90,6 @@ fn the_promote_waits_for_readings_made_after_the_quiesce() {
     assert_eq!(world.status(Step::Promote), StepStatus::Pending);
     world.second();
     assert!(is_running(&world, Step::Promote));
-}
-
-#[test]
-fn an_unconfirmed_fence_without_anybodys_word_stops_and_asks_again() {
-    let mut world = World::healthy(policy());
-    world.sees = DEAD;
-    world.run(20);
-    let request = world.request().expect("it is open").id;
-    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
-    world.second();
-    world.done(Step::Fence);
-
-    let request = world.request().expect("it is asked again");
-    assert_eq!(request.question, Question::Unfenced);
-    assert_eq!(world.status(Step::ConsistencyPoint), StepStatus::Pending);
-    let plain = Order::Approve { request: request.id.clone(), accept_unfenced: None, accept_loss_ms: None };
-    assert!(world.order(plain).is_err());
-    let accepted =
-        Order::Approve { request: request.id, accept_unfenced: Some("power is off".into()), accept_loss_ms: None };
-    world.order(accepted).expect("it names the reason");
-
-    assert!(is_running(&world, Step::ConsistencyPoint));
-}
-
-#[test]
-fn an_unconfirmed_fence_that_nobody_accepts_in_time_ends_the_run() {
-    let mut world = World::healthy(policy());
-    world.sees = DEAD;
-    world.run(20);
-    let request = world.request().expect("it is open").id;
-    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
-    world.second();
-    world.done(Step::Fence);
-    world.done(Step::Restore);
-    world.done(Step::Bound);
-
-    world.run(130);
-
-    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
-    assert_eq!(world.status(Step::Quiesce), StepStatus::Pending);
-    assert_eq!(world.status(Step::MirrorBack), StepStatus::Pending, "what was not quiesced is not brought back");
-}
-
-#[test]
-fn a_question_about_the_fence_that_a_restart_made_void_is_asked_again() {
-    let mut world = World::healthy(policy());
-    world.sees = DEAD;
-    world.run(20);
-    let request = world.request().expect("it is open").id;
-    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
-    world.second();
-    world.done(Step::Fence);
-    assert_eq!(world.request().expect("it is asked").question, Question::Unfenced);
-
-    world.restart();
-    assert!(world.request().is_none());
-    world.second();
-
-    assert_eq!(world.request().expect("it is asked again").question, Question::Unfenced);
-}
-
-#[test]
-fn a_third_site_witness_is_word_enough_for_an_unconfirmed_fence() {
-    let mut auto = policy();
-    auto.pairs[0].mode = Mode::Auto;
-    let mut world = World::healthy(auto);
-    (world.sees, world.witness) = (DEAD, Says::Down);
-    world.run(30);
-
-    world.done(Step::Fence);
-
-    assert!(is_running(&world, Step::ConsistencyPoint));
-    assert!(world.request().is_none());
-}
-
-#[test]
-fn a_fence_that_fails_is_an_unconfirmed_fence() {
-    let mut world = World::failing_over(policy());
-
-    world.fail(Step::Fence, Failure::Transient);
-
-    assert!(matches!(world.run_state().fence, Some(FenceOutcome::Unconfirmed { .. })));
-    assert!(is_running(&world, Step::ConsistencyPoint), "the approval had accepted it");
-}
-
-#[test]
-fn a_loss_greater_than_accepted_stops_the_run_before_the_quiesce() {
-    let mut world = World::failing_over(policy());
-    world.done(Step::Fence);
-
-    // By now another sync is under way, and the snapshot before the newest one is not known to us.
-    world.syncing = Some(11);
-    world.done(Step::ConsistencyPoint);
-    world.play_until(None);
-
-    assert!(matches!(ending(&world), Some(Ending::Stopped { why }) if why.contains("loss bound")));
-    assert_eq!(world.status(Step::Quiesce), StepStatus::Pending);
-}
-
-#[test]
-fn a_confirmed_fence_ends_the_loss_window() {
-    let mut world = World::failing_over(policy());
-    let at_wall_ms = world.now.wall_ms - 10_000;
-    let finding = Finding::Fence(FenceOutcome::Confirmed { how: "power is off".into(), at_wall_ms });
-    world.end(Step::Fence, 1, StepResult::Done { detail: "fenced".into(), finding });
-
-    world.done(Step::ConsistencyPoint);
-
-    let Some(LossBound::AtMost(bound)) = world.run_state().bound else { panic!("the bound is known") };
-    assert_eq!(bound, u64::try_from(at_wall_ms - 1_800_000_000_000).expect("time goes on") + 35_500);
-}
-
-#[test]
-fn force_skips_the_verdict_but_a_living_api_must_confirm_the_fence() {
-    let mut world = World::healthy(policy());
-    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };
-    world.run(20);
-    let plain = Order::Failover { force: false, reason: "now".into(), accept_unfenced: None, accept_loss_ms: None };
-    assert!(world.order(plain).is_err());
-    let accept_unfenced = Some("never mind".to_owned());
-    let force = Order::Failover { force: true, reason: "Ceph is gone".into(), accept_unfenced, accept_loss_ms: None };
-    world.order(force).expect("force skips the verdict");
-    world.second();
-
-    world.done(Step::Fence);
-    world.play_until(None);
-
-    assert!(matches!(ending(&world), Some(Ending::Stopped { why }) if why.contains("living A")));
-}
-
-#[test]
-fn what_a_fence_noted_is_known_to_a_later_run_until_all_of_a_is_up_again() {
-    let mut world = World::healthy(policy());
-    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };
-    world.run(20);
-    let force = || Order::Failover { force: true, reason: "r".into(), accept_unfenced: None, accept_loss_ms: None };
-    world.order(force()).expect("force skips the verdict");
-    world.second();
-    let run = world.run_state().id;
-    let (key, value) = ("forced".to_owned(), "pod a-1".to_owned());
-    world.event(Event::StepNoted { pair: PAIR, run, step: Step::Fence, key, value, ticket: Ticket(901) });
-    world.done(Step::Fence);
-    world.play_until(None);
-    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
-
-    world.order(force()).expect("force skips the verdict");
-
-    assert_eq!(world.run_state().notes.get("fence/forced").map(String::as_str), Some("pod a-1"));
-
-    world.done(Step::Fence);
-    world.play_until(None);
-    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: Reading::Up };
-    world.run(20);
-    world.order(force()).expect("force skips the verdict");
-
-    assert!(world.run_state().notes.is_empty(), "A was well since: its pods are others");
-}
-
-#[test]
-fn snapshots_that_a_living_a_takes_while_it_is_fenced_leave_the_loss_bounded() {
-    let mut world = World::healthy(policy());
-    world.sees = Sees { web: DOWN, api: Reading::Up, ceph: Reading::Up };
-    world.run(20);
-    let force = Order::Failover { force: true, reason: "r".into(), accept_unfenced: None, accept_loss_ms: None };
-    world.order(force).expect("force skips the verdict");
-    world.second();
-    // One snapshot is seen by the probe, and the one after it by the step alone.
-    world.newest += 1;
-    world.read_mirror();
-    let at_wall_ms = world.now.wall_ms;
-    let finding = Finding::Fence(FenceOutcome::Confirmed { how: "no pod, no attachment".into(), at_wall_ms });
-    world.end(Step::Fence, 1, StepResult::Done { detail: "fenced".into(), finding });
-    world.newest += 1;
-
-    world.play_until(None);
-
-    assert_eq!(ending(&world), Some(Ending::Succeeded));
-    assert!(matches!(world.run_state().bound, Some(LossBound::AtMost(_))));
-    let learnt = |r: &Record| matches!(r, Record::SourceTime { snapshot, .. } if *snapshot == world.newest - 1);
-    assert_eq!(world.records(learnt), 1, "the probe's looks count during a run too");
-}
-
-#[test]
-fn force_goes_on_when_a_living_a_confirms_the_fence() {
-    let mut world = World::healthy(policy());
-    world.sees = Sees { web: Reading::Up, api: Reading::Up, ceph: DOWN };
-    world.run(20);
-    let force =
-        Order::Failover { force: true, reason: "Ceph is gone".into(), accept_unfenced: None, accept_loss_ms: None };
-    world.order(force).expect("force skips the verdict");
-    world.second();
-    let at_wall_ms = world.now.wall_ms;
-    let finding = Finding::Fence(FenceOutcome::Confirmed { how: "no pod, no attachment".into(), at_wall_ms });
-    world.end(Step::Fence, 1, StepResult::Done { detail: "fenced".into(), finding });
-
-    world.play_until(None);
-
-    assert_eq!(ending(&world), Some(Ending::Succeeded));
-    assert_eq!(proof(&world), Some(FenceProof::Confirmed));
 }
 
 #[test]
@@ -498,75 +279,6 @@ fn a_note_is_refused_while_paused_so_that_nothing_is_sent() {
 }
 
 #[test]
-fn a_run_killed_after_any_record_goes_on_and_reaches_the_same_end() {
-    let mut whole = World::failing_over(policy());
-    whole.play_until(None);
-    let started = whole.journal.iter().position(|(_, r)| matches!(r, Record::RunStarted { .. })).expect("it started");
-
-    for journal in prefixes(&whole).skip(started + 1) {
-        let mut world = World::new(policy());
-        (world.sees, world.now) = (DEAD, whole.now);
-        world.journal = journal.to_vec();
-        world.restart();
-        world.run(3);
-        if world.durable().open_run().is_some() {
-            world.play_until(None);
-        }
-
-        let last = journal.last().map(|(_, record)| record.clone());
-        assert_eq!(ending(&world), Some(Ending::Succeeded), "killed after {last:?}");
-        assert!(matches!(world.durable().role, Role::AtB | Role::Moving { .. }), "killed after {last:?}");
-    }
-}
-
-#[test]
-fn a_crash_between_the_end_of_a_run_and_the_word_about_it_loses_no_word() {
-    let mut whole = World::failing_over(policy());
-    whole.play_until(None);
-    let told = |r: &Record| matches!(r, Record::RoleChanged { .. });
-    let changes = whole.journal.iter().enumerate().filter(|(_, (_, r))| told(r)).map(|(at, _)| at);
-
-    for at in changes {
-        let mut world = World::new(policy());
-        (world.sees, world.now) = (DEAD, whole.now);
-        world.journal = whole.journal[..at].to_vec();
-        world.restart();
-
-        let expected = &whole.journal[at].1;
-        assert!(world.journal[at..].iter().any(|(_, r)| r == expected), "{expected:?} is not told");
-    }
-}
-
-#[test]
-fn what_was_under_way_is_told_to_read_the_world_after_a_restart() {
-    let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Promote));
-    world.sent.clear();
-
-    world.restart();
-    world.second();
-
-    let orders = world.orders();
-    assert_eq!(orders.len(), 1);
-    assert_eq!((orders[0].step, orders[0].attempt, orders[0].resumed), (Step::Promote, 1, true));
-}
-
-#[test]
-fn a_restart_waits_for_the_lease_before_it_goes_on() {
-    let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Promote));
-    (world.lease, world.sent) = (false, vec![]);
-
-    world.restart();
-    world.run(5);
-    assert_eq!(world.orders(), []);
-    world.lease = true;
-    world.second();
-
-    assert_eq!(world.orders().len(), 1);
-}
-
-#[test]
 fn late_news_of_a_step_that_is_over_changes_nothing() {
     let mut world = World::failing_over(policy());
     world.done(Step::Fence);
@@ -620,27 +332,6 @@ fn what_was_verified_before_another_led_is_verified_again_before_the_route_moves
 }
 
 #[test]
-fn a_doubt_that_a_crash_lets_in_between_the_recheck_and_the_promote_stops_the_run() {
-    let mut slow = policy();
-    slow.pairs[0].probes.iter_mut().for_each(|probe| probe.period = secs(20));
-    let mut world = World::healthy(slow);
-    world.sees = DEAD;
-    world.run(120);
-    world.approve().expect("the request is good");
-    world.play_until(Some(Step::Promote));
-    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
-    let at = world.journal.iter().position(passed).expect("it was rechecked");
-    world.journal.truncate(at + 1);
-    world.restart();
-
-    world.fit = DOWN;
-    world.run(3);
-
-    assert!(!world.run_state().was_begun(Step::Promote));
-    assert_eq!(world.records(|r| matches!(r, Record::RunStopping { .. })), 1);
-}
-
-#[test]
 fn a_lease_of_an_epoch_that_we_know_changes_nothing() {
     let mut world = World::failing_over(policy());
     let before = world.durable().clone();
@@ -649,32 +340,6 @@ fn a_lease_of_an_epoch_that_we_know_changes_nothing() {
     world.event(Event::Lease { pair: PAIR, until_ms, holder: None, epoch: Some(before.epoch) });
 
     assert_eq!(*world.durable(), before);
-}
-
-/// What the journal says right before the promote's intent.
-fn proof(world: &World) -> Option<FenceProof> {
-    let promote = |(_, r): &(Now, Record)| matches!(r, Record::Intent { step: Step::Promote, .. });
-    let at = world.journal.iter().position(promote).expect("it was begun");
-    match &world.journal[at - 1].1 {
-        Record::FenceProven { proof, .. } => Some(proof.clone()),
-        _ => None,
-    }
-}
-
-#[test]
-fn what_allows_the_forced_promote_is_journaled_right_before_it() {
-    let mut accepted = World::failing_over(policy());
-    accepted.play_until(None);
-    let mut auto = policy();
-    auto.pairs[0].mode = Mode::Auto;
-    let mut witnessed = World::healthy(auto);
-    (witnessed.sees, witnessed.witness) = (DEAD, Says::Down);
-    witnessed.run(30);
-    witnessed.play_until(None);
-
-    let Some(FenceProof::Accepted(consent)) = proof(&accepted) else { panic!("{:?}", proof(&accepted)) };
-    assert!(!consent.by.is_empty());
-    assert_eq!(proof(&witnessed), Some(FenceProof::Witnessed { witness: "third".into() }));
 }
 
 #[test]
@@ -757,61 +422,6 @@ fn names_of_steps_are_read_back() {
 }
 
 #[test]
-fn a_promote_that_was_held_up_after_its_recheck_is_rechecked_first() {
-    let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Promote));
-    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
-    let recheck = world.journal.iter().position(passed).expect("it passed");
-    world.journal.truncate(recheck + 1);
-
-    world.now = world.now + secs(60);
-    world.restart();
-    world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None, epoch: None });
-    assert_eq!(world.status(Step::Promote), StepStatus::Pending, "on readings of a minute ago");
-
-    world.run(10);
-    assert!(is_running(&world, Step::Promote), "{:#?}", &world.journal[recheck..]);
-}
-
-#[test]
-fn life_while_the_promote_is_held_up_after_its_recheck_stops_the_run() {
-    let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Promote));
-    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
-    let recheck = world.journal.iter().position(passed).expect("it passed");
-    world.journal.truncate(recheck + 1);
-
-    world.now = world.now + secs(60);
-    world.sees = ALIVE;
-    world.restart();
-    world.run(5);
-    world.play_until(None);
-
-    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
-    assert_eq!(world.status(Step::Promote), StepStatus::Pending);
-}
-
-#[test]
-fn with_a_witness_that_says_down_the_loss_is_counted_to_the_last_sign_of_life_in_the_run_too() {
-    let mut auto = policy();
-    auto.pairs[0].mode = Mode::Auto;
-    let mut world = World::healthy(auto);
-    world.order(Order::Pause { for_ms: Some(3_600_000), reason: "maintenance".into() }).expect("it can be paused");
-    (world.sees, world.witness) = (DEAD, Says::Down);
-    world.run(3500);
-    while world.durable().run.is_none() {
-        world.second();
-    }
-
-    world.play_until(None);
-
-    let run = world.run_state();
-    assert!(matches!(run.phase, Phase::Ended { ending: Ending::Succeeded, .. }), "{:?}", run.phase);
-    let Some(LossBound::AtMost(bound)) = run.bound else { panic!("the bound is known") };
-    assert!(bound < 100_000, "A has not served for the hour since: {bound}");
-}
-
-#[test]
 fn a_promote_that_is_tried_again_beside_an_a_that_came_back_waits_for_a_human_who_is_told() {
     let mut world = World::failing_over(policy());
     world.play_until(Some(Step::Promote));
@@ -846,27 +456,4 @@ fn a_promote_that_is_tried_again_without_its_witness_waits_for_a_human_who_is_to
     world.run(5);
 
     assert!(matches!(world.status(Step::Promote), StepStatus::Stuck { .. }), "{:?}", world.status(Step::Promote));
-}
-
-#[test]
-fn a_forced_run_that_stops_leaves_a_pair_half_way_that_was_half_way() {
-    let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Promote));
-    world.fail(Step::Promote, Failure::Permanent);
-    let first = world.run_state().id;
-    world.order(Order::Abandon { run: first.clone(), reason: "it does not get on".into() }).expect("it is stuck");
-    world.sees.api = Reading::Up;
-    world.run(5);
-    let order = Order::Failover { force: true, reason: "again".into(), accept_unfenced: None, accept_loss_ms: None };
-    world.order(order).expect("force goes on from half-way");
-    world.second();
-
-    world.done(Step::Fence);
-    world.done(Step::Restore);
-    world.run(5);
-
-    assert!(world.durable().open_run().is_none(), "A lives and does not confirm the fence, so the second run stops");
-    assert_eq!(world.durable().role, Role::Moving { run: first });
-    world.restart();
-    assert!(matches!(world.durable().role, Role::Moving { .. }));
 }

@@ -411,3 +411,19 @@ impl World {
         self.records(|r| matches!(r, Record::Intent { step, .. } if !step.is_recheck()))
     }
 }
+
+/// How the run ended, if it did.
+pub fn ending(world: &World) -> Option<Ending> {
+    match world.run_state().phase {
+        Phase::Ended { ending, .. } => Some(ending),
+        Phase::Forward | Phase::BringingBack { .. } => None,
+    }
+}
+
+pub fn is_running(world: &World, step: Step) -> bool {
+    matches!(world.status(step), StepStatus::Running { .. })
+}
+
+pub fn is_stuck(world: &World, step: Step) -> bool {
+    matches!(world.status(step), StepStatus::Stuck { .. })
+}
