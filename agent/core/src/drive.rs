@@ -183,9 +183,7 @@ impl PairState {
     fn send_again(&mut self, scene: &mut Scene<'_>) {
         let free = self.durable.pause.is_none() && self.lease_gate(scene.rules, scene.now()).open;
         let Some(run) = self.durable.open_run().filter(|run| free && is_looked_at(run, Step::Fence)) else { return };
-        // One that was overdue while it waited is a human's by now.
-        let under_way = |(step, attempt): &(Step, u32)| run.running().any(|(s, a, _)| (s, a) == (*step, *attempt));
-        let due: Vec<(Step, u32)> = self.unsent.iter().copied().filter(under_way).collect();
+        let due: Vec<(Step, u32)> = self.unsent.iter().copied().filter(|one| is_under_way(run, *one)).collect();
         self.unsent.clear();
         for (step, attempt) in due {
             self.send(scene, step, attempt, true);
@@ -211,7 +209,9 @@ impl PairState {
 
     /// A run that stops takes nothing up again that was under way when the agent ended, but the way back itself.
     fn leave_unsent(&mut self, scene: &mut Scene<'_>) {
-        let (back, left) = std::mem::take(&mut self.unsent).into_iter().partition(|(s, _)| *s == Step::MirrorBack);
+        let Some(run) = self.durable.open_run() else { return };
+        let under_way = std::mem::take(&mut self.unsent).into_iter().filter(|one| is_under_way(run, *one));
+        let (back, left): (Vec<_>, Vec<_>) = under_way.partition(|(step, _)| *step == Step::MirrorBack);
         self.unsent = back;
         for (step, attempt) in left {
             let message = "it was under way when the agent ended, and the run stops".to_owned();
@@ -633,6 +633,11 @@ impl PairState {
             );
         }
     }
+}
+
+/// Whether this try has not ended: one that was overdue while it waited to be sent again is a human's by now.
+fn is_under_way(run: &Run, (step, attempt): (Step, u32)) -> bool {
+    run.running().any(|(running, its, _)| (running, its) == (step, attempt))
 }
 
 /// Whether A was looked at since this process began to watch it, which everything but that look waits for.

@@ -108,6 +108,22 @@ fn a_step_that_waited_too_long_to_be_taken_up_again_is_a_humans_and_is_not_sent_
 }
 
 #[test]
+fn a_step_that_is_a_humans_since_it_waited_too_long_ends_no_second_time_when_the_run_is_given_up() {
+    let mut world = World::failing_over(policy());
+    world.order(Order::Pause { for_ms: None, reason: "wait".into() }).expect("it can be");
+    restart_after(&mut world, 5, DEAD);
+    world.run(120);
+    assert!(is_stuck(&world, Step::Fence));
+
+    let run = world.run_state().id;
+    world.order(Order::Abandon { run, reason: "too late".into() }).expect("it can still be");
+
+    let ends = world.records(|record| matches!(record, Record::Outcome { step: Step::Fence, .. }));
+    assert_eq!(ends, 0, "nobody has heard of it");
+    assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
+}
+
+#[test]
 fn a_reading_of_before_a_pause_passes_no_recheck_after_it() {
     let mut world = World::failing_over(policy());
     world.play_until(Some(Step::Bound));
