@@ -1,0 +1,4 @@
+//! Of the package `understudy-tests` what the simulation is.
+
+#[path = "../../src/sim/mod.rs"]
+pub mod sim;
