@@ -56,6 +56,11 @@ pub use run::{StepDone, run};
 pub use template::{UnknownVariable, VARIABLES, Words, fill};
 
 #[cfg(test)]
+extern crate self as understudy_actions;
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod testing_rbd;

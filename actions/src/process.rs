@@ -292,6 +292,7 @@ impl Drop for Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::support::until;
 
     const LIMIT: Duration = Duration::from_secs(30);
 
@@ -346,7 +347,7 @@ mod tests {
         let script = format!("sleep 600 & echo $! $$ > {0}.new; mv {0}.new {0}; wait", pids.display());
 
         let caller = tokio::spawn(run(shell(&script, LIMIT)));
-        until("the script is under way", || pids.exists()).await;
+        until("the script is under way", LIMIT, async || pids.exists().then_some(())).await;
         caller.abort();
 
         assert!(caller.await.unwrap_err().is_cancelled());
@@ -409,7 +410,7 @@ mod tests {
     async fn assert_ends(pids: &std::path::Path) {
         let text = std::fs::read_to_string(pids).unwrap();
         for pid in text.split_whitespace().map(|pid| pid.parse().unwrap()) {
-            until("a killed process ends", || !lives(pid)).await;
+            until("a killed process ends", LIMIT, async || (!lives(pid)).then_some(())).await;
         }
     }
 
@@ -417,14 +418,5 @@ mod tests {
     fn lives(pid: i32) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-    }
-
-    async fn until(what: &str, mut done: impl FnMut() -> bool) {
-        let patience = async {
-            while !done() {
-                time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        time::timeout(LIMIT, patience).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
     }
 }

@@ -14,9 +14,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use understudy_config::Pair;
-use understudy_core::{LossBound, RunId, Step, StepOrder};
+use understudy_core::{LossBound, Step, StepOrder};
 
-use crate::{Context, Gatekeeper, Later, Permit, StepError};
+use crate::{Context, Gatekeeper, Later, Permit, StepError, support};
 
 /// Serves `router` on an ephemeral port until the test ends.
 pub async fn serve(router: Router) -> SocketAddr {
@@ -131,31 +131,9 @@ pub fn permit() -> Permit {
 
 /// The context of `step` of a pair whose settings are `pair`, with `gate`.
 pub fn context(pair: Pair, step: Step, gate: &Arc<Gate>) -> Context {
-    let run = RunId("nexus-7-failover".into());
-    let order = StepOrder {
-        key: format!("{run}/{step}"),
-        run,
-        step,
-        attempt: 1,
-        epoch: 7,
-        resumed: false,
-        images: vec![],
-        points: vec![],
-        nonce: None,
-        notes: Default::default(),
-        bound: Some(LossBound::AtMost(65_000)),
-        start_before_ms: None,
-    };
-    Context {
-        order: Arc::new(order),
-        pair: Arc::new(pair),
-        site: "standby-b".into(),
-        primary: None,
-        standby: None,
-        state: std::env::temp_dir(),
-        program: "understudy".into(),
-        gate: gate.clone(),
-    }
+    let bound = Some(LossBound::AtMost(65_000));
+    let order = StepOrder { epoch: 7, bound, ..support::order("nexus-7-failover", step) };
+    support::context(order, pair, gate.clone())
 }
 
 /// A pair that is complete enough, with `more` settings of its own.

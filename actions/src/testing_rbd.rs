@@ -13,7 +13,7 @@ use understudy_core::{ImageName, ImagePoint, Step, StepOrder};
 
 use crate::promote_keeper::tests::{program, script};
 use crate::testing::{Gate, context, pair, yaml};
-use crate::{Context, StepError};
+use crate::{Context, StepError, support};
 
 /// The client number of the mirror daemon.
 pub const MIRROR: u64 = 4130;
@@ -219,14 +219,7 @@ fn point(image: &ImageName) -> ImagePoint {
 
 /// Waits for a condition that another process brings about.
 pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let patience = async {
-        while !done() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), patience)
-        .await
-        .unwrap_or_else(|_| panic!("waited in vain until {what}"));
+    support::until(what, Duration::from_secs(60), async || done().then_some(())).await;
 }
 
 /// The message of a permanent error.

@@ -9,9 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use understudy_actions::{Context, Gatekeeper, Later, Permit, StepError, run};
+use understudy_actions::{Gatekeeper, Later, Permit, StepError, run};
 use understudy_config::Pair;
-use understudy_core::{Failure, RunId, Step, StepOrder, StepResult};
+use understudy_core::{Failure, Step, StepResult};
+
+mod support;
+
+use support::{context, order, until};
 
 const A: &str = "10.1.0.20";
 const B: &str = "10.2.0.20";
@@ -25,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[tokio::test]
 #[ignore = "needs a real BIND"]
 async fn a_real_server_switches_with_the_right_key_and_a_second_time_changes_nothing() {
-    let bind = Server::primary();
+    let bind = Server::primary().await;
 
     let first = route(&bind, KEY, "", Open::default()).await;
     let second = route(&bind, KEY, "", Open::default()).await;
@@ -39,7 +43,7 @@ async fn a_real_server_switches_with_the_right_key_and_a_second_time_changes_not
 #[tokio::test]
 #[ignore = "needs a real BIND"]
 async fn a_real_server_refuses_a_wrong_and_an_unknown_key_and_the_step_names_each() {
-    let bind = Server::primary();
+    let bind = Server::primary().await;
 
     let wrong = failed(route(&bind, WRONG_KEY, "", Open::default()).await);
     let unknown = failed(route(&bind, KEY, "key_name: stranger,", Open::default()).await);
@@ -54,7 +58,7 @@ async fn a_real_server_refuses_a_wrong_and_an_unknown_key_and_the_step_names_eac
 #[tokio::test]
 #[ignore = "needs a real BIND"]
 async fn a_name_that_a_key_may_not_update_stays_as_it_is() {
-    let bind = Server::primary();
+    let bind = Server::primary().await;
 
     let (failure, message) = failed(route(&bind, KEY, "name: fixed,", Open::default()).await);
 
@@ -65,7 +69,7 @@ async fn a_name_that_a_key_may_not_update_stays_as_it_is() {
 #[tokio::test]
 #[ignore = "needs a real BIND"]
 async fn a_second_writer_between_read_and_write_wins_at_a_real_server() {
-    let bind = Arc::new(Server::primary());
+    let bind = Arc::new(Server::primary().await);
     let overtaken = Open { before_the_write: Some(bind.clone()) };
 
     let (failure, message) = failed(route(&bind, KEY, "", overtaken).await);
@@ -80,8 +84,8 @@ async fn a_second_writer_between_read_and_write_wins_at_a_real_server() {
 #[tokio::test]
 #[ignore = "needs a real BIND"]
 async fn a_real_secondary_takes_no_update_and_is_told_from_the_primary() {
-    let bind = Server::primary();
-    let secondary = Server::secondary(&bind);
+    let bind = Server::primary().await;
+    let secondary = Server::secondary(&bind).await;
 
     let (_, message) = failed(route(&secondary, KEY, "", Open::default()).await);
 
@@ -92,13 +96,13 @@ async fn a_real_secondary_takes_no_update_and_is_told_from_the_primary() {
 #[tokio::test]
 #[ignore = "needs a real BIND"]
 async fn a_secondary_that_lags_keeps_the_route_unproven_and_is_named() {
-    let bind = Server::primary();
-    let secondary = Server::secondary(&bind);
+    let bind = Server::primary().await;
+    let secondary = Server::secondary(&bind).await;
     detail(route(&bind, KEY, "", Open::default()).await);
     let both = format!("authoritative: ['{}', '{}'], within: 2s", bind.address, secondary.address);
 
     let (_, lagging) = failed(check(&both).await);
-    secondary.transfer();
+    secondary.transfer().await;
     let proven = detail(check(&both).await);
 
     let named = format!("authoritative server {} answers with 10.1.0.20", secondary.address);
@@ -109,8 +113,8 @@ async fn a_secondary_that_lags_keeps_the_route_unproven_and_is_named() {
 #[tokio::test]
 #[ignore = "needs a real BIND and a real unbound"]
 async fn a_real_cache_is_followed_until_its_time_to_live_is_over() {
-    let bind = Server::primary();
-    let cache = Server::cache(&bind);
+    let bind = Server::primary().await;
+    let cache = Server::cache(&bind).await;
     assert_eq!(cache.addresses(), [A], "the cache is filled before the switch");
     let filled = Instant::now();
     detail(route(&bind, KEY, "", Open::default()).await);
@@ -137,12 +141,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("{} said: {}", self.address, std::fs::read_to_string(self.log()).unwrap_or_default());
+        }
     }
 }
 
 impl Server {
     /// The zone's primary.
-    fn primary() -> Self {
+    async fn primary() -> Self {
         let zone = format!(
             "$TTL {ttl}\n@ SOA ns hostmaster 1 3600 3600 86400 {ttl}\n@ NS ns\nns A 127.0.0.1\nnexus A {A}\nfixed A {A}\n",
             ttl = TTL.as_secs()
@@ -152,20 +159,21 @@ impl Server {
              grant other name nexus.example.net. A; }; allow-transfer { any; }; notify no;",
             Some(&zone),
         )
+        .await
     }
 
     /// A secondary that nobody tells of changes: it lags until [`Self::transfer`].
-    fn secondary(primary: &Self) -> Self {
+    async fn secondary(primary: &Self) -> Self {
         let SocketAddr::V4(address) = primary.address else { unreachable!("every server here has an IPv4 address") };
         let zone = format!(
             "type secondary; file \"example.net.db\"; primaries port {} {{ {}; }}; notify no;",
             address.port(),
             address.ip()
         );
-        Self::named(&zone, None)
+        Self::named(&zone, None).await
     }
 
-    fn named(zone: &str, content: Option<&str>) -> Self {
+    async fn named(zone: &str, content: Option<&str>) -> Self {
         let (directory, address) = (directory(), free_address());
         let path = directory.path().display().to_string();
         if let Some(content) = content {
@@ -195,11 +203,11 @@ impl Server {
             control.port()
         );
         std::fs::write(directory.path().join("rndc.conf"), rndc).unwrap();
-        Self::start("named", &["-g", "-c", &file.display().to_string()], directory, address)
+        Self::start("named", &["-g", "-c", &file.display().to_string()], directory, address).await
     }
 
     /// A caching resolver that asks `of` about the zone.
-    fn cache(of: &Self) -> Self {
+    async fn cache(of: &Self) -> Self {
         let (directory, address) = (directory(), free_address());
         let settings = format!(
             "server:\n  interface: {}@{}\n  username: \"\"\n  chroot: \"\"\n  directory: \"{}\"\n  pidfile: \"\"\n  \
@@ -214,23 +222,19 @@ impl Server {
         );
         let file = directory.path().join("unbound.conf");
         std::fs::write(&file, settings).unwrap();
-        Self::start("unbound", &["-d", "-p", "-c", &file.display().to_string()], directory, address)
+        Self::start("unbound", &["-d", "-p", "-c", &file.display().to_string()], directory, address).await
     }
 
     /// Starts the program and waits until it answers for the zone.
-    fn start(program: &str, args: &[&str], directory: tempfile::TempDir, address: SocketAddr) -> Self {
+    async fn start(program: &str, args: &[&str], directory: tempfile::TempDir, address: SocketAddr) -> Self {
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("{program} does not start: {error}"));
         let server = Self { address, directory, child };
-        let end = Instant::now() + PATIENCE;
         // A name that no test asks for: the cache must not learn the one under test from this.
-        while server.ask("ns.example.net").is_empty() {
-            let log = || std::fs::read_to_string(server.log()).unwrap_or_default();
-            assert!(Instant::now() < end, "{program} does not answer: {}", log());
-            std::thread::yield_now();
-        }
+        let answers = async || (!server.ask("ns.example.net").is_empty()).then_some(());
+        until(&format!("{program} answers"), PATIENCE, answers).await;
         server
     }
 
@@ -266,15 +270,11 @@ impl Server {
     }
 
     /// Has a secondary fetch the zone, and waits until it answers with it.
-    fn transfer(&self) {
+    async fn transfer(&self) {
         let settings = self.directory.path().join("rndc.conf");
         let told = Command::new("rndc").arg("-c").arg(settings).args(["retransfer", "example.net"]).output().unwrap();
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-        let end = Instant::now() + PATIENCE;
-        while self.addresses() != [B] {
-            assert!(Instant::now() < end, "the secondary does not fetch the zone");
-            std::thread::yield_now();
-        }
+        until("the secondary has fetched the zone", PATIENCE, async || (self.addresses() == [B]).then_some(())).await;
     }
 }
 
@@ -340,32 +340,7 @@ async fn step(step: Step, settings: &str, gate: Open) -> StepResult {
              promote: {{ command: {{ command: ['true'] }} }} }} }}, {settings} }}"
     );
     let pair: Pair = serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-    let run_id = RunId("nexus-1".into());
-    let order = StepOrder {
-        key: format!("{run_id}/{step}"),
-        run: run_id,
-        step,
-        attempt: 1,
-        epoch: 1,
-        resumed: false,
-        images: vec![],
-        points: vec![],
-        nonce: None,
-        notes: Default::default(),
-        bound: None,
-        start_before_ms: None,
-    };
-    run(Context {
-        order: Arc::new(order),
-        pair: Arc::new(pair),
-        site: "standby-b".into(),
-        primary: None,
-        standby: None,
-        state: std::env::temp_dir(),
-        program: "understudy".into(),
-        gate: Arc::new(gate),
-    })
-    .await
+    run(context(order("nexus-1", step), pair, Arc::new(gate))).await
 }
 
 fn detail(result: StepResult) -> String {

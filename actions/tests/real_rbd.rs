@@ -12,11 +12,10 @@ use understudy_actions::promote_keeper::keeper_main;
 use understudy_core::{Failure, Finding, SourceTimes, Step, StepResult, consistency_point};
 
 mod lab;
+mod support;
 
-use lab::{Lab, Trial, until};
-
-/// Objects of 4 MiB; the sync of a whole image takes some seconds.
-const LARGE: u64 = 64;
+use lab::{LARGE, Lab, PATIENCE, Trial};
+use support::until;
 
 #[test]
 #[ignore = "is the keeper process that other tests run"]
@@ -31,7 +30,7 @@ fn keeper_process() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two real Ceph clusters"]
 async fn in_step_and_a_killed_the_newest_generation_is_promoted() {
-    let lab = Lab::free("in_step_and_a_killed_the_newest_generation_is_promoted");
+    let lab = Lab::free("in_step_and_a_killed_the_newest_generation_is_promoted").await;
     let mut trial = lab.trial("killed", 1, 4).await;
     let id = trial.generation(0, 'A').await;
     lab.site("kill", "a");
@@ -47,7 +46,7 @@ async fn in_step_and_a_killed_the_newest_generation_is_promoted() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two real Ceph clusters"]
 async fn three_images_in_step_and_a_frozen_are_promoted_together() {
-    let lab = Lab::free("three_images_in_step_and_a_frozen_are_promoted_together");
+    let lab = Lab::free("three_images_in_step_and_a_frozen_are_promoted_together").await;
     let mut trial = lab.trial("three", 3, 4).await;
     for image in 0..3 {
         trial.generation(image, 'A').await;
@@ -66,31 +65,29 @@ async fn three_images_in_step_and_a_frozen_are_promoted_together() {
 #[ignore = "needs two real Ceph clusters"]
 async fn in_the_middle_of_a_sync_and_a_frozen_the_generation_before_the_newest_whole_one_is_left() {
     let name = "in_the_middle_of_a_sync_and_a_frozen_the_generation_before_the_newest_whole_one_is_left";
-    let lab = Lab::free(name);
+    let lab = Lab::free(name).await;
     let mut trial = lab.trial("midsync", 1, LARGE).await;
-    trial.generation(0, 'A').await;
-    let newest = trial.generation(0, 'B').await;
-    trial.freeze_in_a_sync_of(0, 'C').await;
+    let (newest, before) = trial.freeze_in_a_sync(0).await;
 
     trial.failover().await;
 
     let point = &trial.points()[0];
     assert_eq!((point.newest_complete, point.mid_sync), (Some(newest), true));
-    assert_eq!(trial.stamps(0), vec!['A'; LARGE as usize]);
+    assert_eq!(trial.stamps(0), vec![before; LARGE as usize]);
     trial.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two real Ceph clusters"]
 async fn a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper() {
-    let lab = Lab::free("a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper");
+    let lab = Lab::free("a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper").await;
     let mut trial = lab.trial("daemon", 1, 4).await;
     trial.generation(0, 'A').await;
     lab.site("kill", "a");
     trial.until_promote().await;
 
     let gone = tokio::spawn(understudy_actions::run(trial.context(Step::Promote, 1)));
-    until("the promote runs", || trial.promote_process(0).is_some()).await;
+    until("the promote runs", PATIENCE, async || trial.promote_process(0)).await;
     gone.abort();
     let began = Instant::now();
     trial.step(Step::Promote, 1).await;
@@ -103,7 +100,7 @@ async fn a_daemon_that_dies_during_the_promote_finds_it_done_by_the_keeper() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two real Ceph clusters"]
 async fn keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human() {
-    let lab = Lab::free("keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human");
+    let lab = Lab::free("keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human").await;
     for (n, after) in [200, 1200, 2200, 3200, 4200].into_iter().enumerate() {
         let mut trial = lab.trial(&format!("dead{n}"), 1, 4).await;
         trial.generation(0, 'A').await;
@@ -119,11 +116,9 @@ async fn keeper_and_promote_killed_at_any_time_are_either_done_or_for_a_human() 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two real Ceph clusters"]
 async fn keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human() {
-    let lab = Lab::free("keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human");
+    let lab = Lab::free("keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human").await;
     let mut trial = lab.trial("deadsync", 1, LARGE).await;
-    trial.generation(0, 'A').await;
-    trial.generation(0, 'B').await;
-    trial.freeze_in_a_sync_of(0, 'C').await;
+    trial.freeze_in_a_sync(0).await;
 
     let result = trial.kill_promote_after(Duration::from_millis(2500)).await;
 
@@ -134,7 +129,7 @@ async fn keeper_and_promote_killed_in_the_middle_of_a_sync_are_for_a_human() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two real Ceph clusters"]
 async fn a_workload_at_b_is_never_cut_off() {
-    let lab = Lab::free("a_workload_at_b_is_never_cut_off");
+    let lab = Lab::free("a_workload_at_b_is_never_cut_off").await;
     let mut trial = lab.trial("workload", 1, 4).await;
     trial.generation(0, 'A').await;
     lab.site("kill", "a");
@@ -155,8 +150,8 @@ async fn a_workload_at_b_is_never_cut_off() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs two real Ceph clusters"]
 async fn a_living_a_is_demoted_and_a_dead_one_is_unconfirmed_in_time() {
-    let lab = Lab::free("a_living_a_is_demoted_and_a_dead_one_is_unconfirmed_in_time");
-    let mut trial = lab.trial("demote", 2, 4).await;
+    let lab = Lab::free("a_living_a_is_demoted_and_a_dead_one_is_unconfirmed_in_time").await;
+    let trial = lab.trial("demote", 2, 4).await;
     trial.generation(0, 'A').await;
     trial.generation(1, 'A').await;
 
@@ -198,8 +193,10 @@ impl Trial<'_> {
     async fn kill_promote_after(&mut self, after: Duration) -> StepResult {
         self.until_promote().await;
         let promoting = tokio::spawn(understudy_actions::run(self.context(Step::Promote, 1)));
-        until("the promote runs", || self.promote_process(0).is_some()).await;
-        tokio::time::sleep(after).await;
+        let promote = until("the promote runs", PATIENCE, async || self.promote_process(0)).await;
+        let runs_since = Instant::now();
+        let hit = async || (runs_since.elapsed() >= after || !promote.lives()).then_some(());
+        until("the promote is to be hit, or has ended", PATIENCE, hit).await;
         self.kill_keeper_and_promote(0);
         promoting.await.unwrap()
     }
@@ -226,6 +223,9 @@ impl Trial<'_> {
             }
         }
         // With the site of the dead watcher's time-out over, by hand, as the message says.
+        if self.role(0) == (true, false) {
+            self.demote_by_hand(0);
+        }
         if !self.role(0).0 {
             let by_hand = self.promote_by_hand(0).await;
             let stamps: String = self.stamps(0).into_iter().collect();

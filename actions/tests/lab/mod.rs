@@ -11,13 +11,27 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use understudy_actions::promote_keeper::Process;
 use understudy_actions::{Context, Gatekeeper, Later, Permit, StepError};
-use understudy_core::{Finding, ImageName, ImagePoint, RunId, Step, StepOrder, StepResult};
+use understudy_config::Pair;
+use understudy_core::{Finding, ImageName, ImagePoint, Step, StepOrder, StepResult};
+
+use crate::support::{context, order, until};
 
 /// Through this variable a wrapper hands its arguments to the keeper process.
 pub const KEEPER_ARGS: &str = "UNDERSTUDY_TEST_KEEPER_ARGS";
 
 const OBJECT: u64 = 4 * 1024 * 1024;
+
+/// Objects of an image whose sync takes some seconds.
+pub const LARGE: u64 = 64;
+
+/// rbd-mirror copies so many objects of an image at once (`rbd_concurrent_management_ops`), so that those are on their way
+/// already when A stands still.
+const AT_ONCE: u64 = 10;
+
+/// Nothing here takes longer on a machine of two cores that others use too.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Writes a letter over a whole image, tells the first letter of each object, or holds the image open.
 const DATA: &str = r#"
@@ -46,15 +60,17 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Waits until nobody else uses it, and sets both sites right.
-    pub fn free(test: &str) -> Self {
+    /// Waits until nobody else uses it, and sets both sites right if the last test did not get as far as that.
+    pub async fn free(test: &str) -> Self {
         let dir = std::env::var_os("UNDERSTUDY_REAL_CEPH").map(PathBuf::from);
         let dir = dir.expect("UNDERSTUDY_REAL_CEPH is not set: use tests/run real");
         let alone = fs::File::create(dir.join("in-use")).unwrap();
         flock(&alone, FlockOperation::LockExclusive).unwrap();
         let lab = Self { dir, began: Instant::now(), _alone: alone };
         lab.say(test);
-        lab.set_right();
+        if lab.disturbed().exists() {
+            lab.set_right().await;
+        }
         lab
     }
 
@@ -74,6 +90,7 @@ impl Lab {
 
     /// Images of a new pair, at A, enabled for mirroring.
     pub async fn trial(&self, name: &str, images: usize, objects: u64) -> Trial<'_> {
+        fs::write(self.disturbed(), name).unwrap();
         let state = tempfile::tempdir().unwrap();
         let program = state.path().join("understudy");
         let me = std::env::current_exe().unwrap();
@@ -124,24 +141,34 @@ impl Lab {
         assert!(status.success(), "ceph-lab.sh {args:?}: {status}");
     }
 
+    /// This file is there from a trial's beginning until both sites are set right.
+    fn disturbed(&self) -> PathBuf {
+        self.dir.join("disturbed")
+    }
+
     /// Both sites run, and both rbd-mirror are new.
-    fn set_right(&self) {
+    async fn set_right(&self) {
         self.script(&["thaw", "a"]);
         self.script(&["start", "a"]);
-        for site in ["a", "b"] {
+        // A killed one stays listed for a minute.
+        let old = ["a", "b"].map(|site| (site, self.mirror_daemons(site)));
+        for (site, _) in &old {
             self.script(&["kill-one", site, "rbd-mirror"]);
             self.script(&["start-one", site, "rbd-mirror"]);
         }
-        for site in ["a", "b"] {
-            let healthy = || {
-                let status = self.json(site, &["mirror", "pool", "status", "rbd", "--verbose"]);
-                // A daemon tells its number a moment after it is listed; a killed one is listed without for a minute.
-                let told = |daemon: &Value| daemon["instance_id"] != "";
-                status["summary"]["daemon_health"] == "OK"
-                    && status["daemons"].as_array().is_some_and(|daemons| daemons.iter().any(told))
-            };
-            wait(&format!("rbd-mirror of {site} is healthy"), healthy);
+        for (site, old) in &old {
+            let is_old = |daemon: &Value| old.iter().any(|old| old["service_id"] == daemon["service_id"]);
+            // A daemon tells its number a moment after it is listed.
+            let works = |daemon: &Value| !is_old(daemon) && daemon["instance_id"] != "" && daemon["health"] == "OK";
+            let healthy = async || self.mirror_daemons(site).into_iter().find(works);
+            until(&format!("a new rbd-mirror of {site} is healthy"), PATIENCE, healthy).await;
         }
+        fs::remove_file(self.disturbed()).unwrap();
+    }
+
+    fn mirror_daemons(&self, site: &str) -> Vec<Value> {
+        let status = self.json(site, &["mirror", "pool", "status", "rbd", "--verbose"]);
+        status["daemons"].as_array().cloned().unwrap_or_default()
     }
 }
 
@@ -166,23 +193,54 @@ impl Trial<'_> {
     }
 
     /// Writes `letter` over the whole image at A, takes a mirror snapshot and waits until it is whole at B; its number.
-    pub async fn generation(&mut self, image: usize, letter: char) -> u64 {
+    pub async fn generation(&self, image: usize, letter: char) -> u64 {
         let id = self.snapshot_of(image, letter);
-        wait("the generation is at B", || {
-            self.newest_at_b(image).is_some_and(|last| last["primary_snap_id"] == id && last["complete"] == true)
-        });
+        self.until_whole(image, id).await;
         id
     }
 
-    /// The same, but freezes A when some of it is at B.
-    pub async fn freeze_in_a_sync_of(&mut self, image: usize, letter: char) {
-        self.snapshot_of(image, letter);
-        wait("a sync is under way", || {
-            self.newest_at_b(image)
-                .is_some_and(|last| last["complete"] == false && last["last_copied_object_number"].as_u64() > Some(3))
-        });
-        self.lab.site("freeze", "a");
-        self.lab.say(&format!("A frozen in the middle of a sync: {}", self.snapshots(image)));
+    /// Writes the generations `A`, `B` and so on, and freezes A in the middle of the copy of one of them, the third or a
+    /// later one: a copy may be over before A stands still. The number of the newest whole generation, and the letter of
+    /// the one before it.
+    pub async fn freeze_in_a_sync(&self, image: usize) -> (u64, char) {
+        self.generation(image, 'A').await;
+        let mut newest = self.generation(image, 'B').await;
+        for (before, letter) in ('A'..).zip('C'..='J') {
+            let id = self.snapshot_of(image, letter);
+            self.until_some_of(image, id).await;
+            self.lab.site("freeze", "a");
+            if self.is_unfinished(image, id) {
+                self.lab.say(&format!("A frozen in the middle of the copy of {letter}: {}", self.snapshots(image)));
+                return (newest, before);
+            }
+            self.lab.say(&format!("the copy of {letter} was over, or about to be, before A stood still"));
+            self.lab.site("thaw", "a");
+            self.until_whole(image, id).await;
+            newest = id;
+        }
+        panic!("every copy was over before A stood still");
+    }
+
+    async fn until_whole(&self, image: usize, id: u64) {
+        let whole = |last: &Value| last["primary_snap_id"] == id && last["complete"] == true;
+        until("the generation is at B", PATIENCE, async || self.newest_at_b(image).filter(whole)).await;
+    }
+
+    async fn until_some_of(&self, image: usize, id: u64) {
+        let some = |last: &Value| {
+            last["primary_snap_id"] == id
+                && (last["complete"] == true || last["last_copied_object_number"].as_u64() > Some(3))
+        };
+        until("some of the generation is at B", PATIENCE, async || self.newest_at_b(image).filter(some)).await;
+    }
+
+    /// Whether the copy of a generation can not end while A stands still.
+    fn is_unfinished(&self, image: usize, id: u64) -> bool {
+        self.newest_at_b(image).is_some_and(|last| {
+            last["primary_snap_id"] == id
+                && last["complete"] == false
+                && last["last_copied_object_number"].as_u64().is_some_and(|copied| copied + 2 * AT_ONCE < LARGE)
+        })
     }
 
     /// The newest mirror snapshot at B; none while the image is not there yet.
@@ -236,6 +294,11 @@ impl Trial<'_> {
         snapshots.as_array().unwrap().iter().map(short).collect::<Vec<_>>().join(" ")
     }
 
+    /// Takes back a promote that did not finish.
+    pub fn demote_by_hand(&self, image: usize) {
+        self.lab.run("b", &["mirror", "image", "demote", &self.images[image]]);
+    }
+
     /// How long a promote by hand takes.
     pub async fn promote_by_hand(&self, image: usize) -> Duration {
         let began = Instant::now();
@@ -261,30 +324,21 @@ impl Trial<'_> {
             words("rbd"),
             words("ceph")
         );
-        let run = RunId(self.run.clone());
         let order = StepOrder {
-            key: format!("{run}/{step}"),
-            run,
-            step,
             attempt,
-            epoch: 1,
             resumed: attempt > 1,
             images: self.images.iter().map(|image| ImageName::from(image.as_str())).collect(),
             points: self.points.clone(),
-            nonce: None,
             notes: self.notes.lock().unwrap().clone(),
-            bound: None,
-            start_before_ms: None,
+            ..order(&self.run, step)
         };
+        let pair: Pair = serde_saphyr::from_str(&pair).unwrap();
+        let gate = Arc::new(Gate { step, notes: self.notes.clone() });
         Context {
-            order: Arc::new(order),
-            pair: Arc::new(serde_saphyr::from_str(&pair).unwrap()),
             site: "b".into(),
-            primary: None,
-            standby: None,
             state: self.state.path().to_owned(),
             program: self.program.clone(),
-            gate: Arc::new(Gate { step, notes: self.notes.clone() }),
+            ..context(order, pair, gate)
         }
     }
 
@@ -293,17 +347,17 @@ impl Trial<'_> {
         self.state.path().join("runs").join(&self.run).join(format!("promote-{image}-1"))
     }
 
-    /// The process of the running promote.
-    pub fn promote_process(&self, image: usize) -> Option<u64> {
-        let running: Value = serde_json::from_slice(&fs::read(self.folder(image).join("running")).ok()?).ok()?;
-        running["pid"].as_u64()
+    /// The process of the promote, once it runs.
+    pub fn promote_process(&self, image: usize) -> Option<Process> {
+        serde_json::from_slice(&fs::read(self.folder(image).join("running")).ok()?).ok()
     }
 
     pub fn kill_keeper_and_promote(&self, image: usize) {
         let started: Value = serde_json::from_slice(&fs::read(self.folder(image).join("started")).unwrap()).unwrap();
-        for pid in [started["by"]["pid"].as_u64(), self.promote_process(image)] {
-            let pid = Pid::from_raw(pid.unwrap().try_into().unwrap()).unwrap();
-            // The promote may have ended by itself meanwhile.
+        let keeper = serde_json::from_value(started["by"].clone()).unwrap();
+        // Either may have ended by itself meanwhile.
+        for process in [keeper, self.promote_process(image).unwrap()].iter().filter(|process| process.lives()) {
+            let pid = Pid::from_raw(process.pid.try_into().unwrap()).unwrap();
             let _ = kill_process(pid, Signal::KILL);
         }
     }
@@ -322,7 +376,7 @@ impl Trial<'_> {
 
     /// Sets both sites right and removes the images.
     pub async fn end(self) {
-        self.lab.set_right();
+        self.lab.set_right().await;
         for image in &self.images {
             for site in ["a", "b"] {
                 // Best effort: a copy that its primary lost goes away by itself.
@@ -331,23 +385,6 @@ impl Trial<'_> {
                 let _ = self.lab.try_run(site, &["rm", "--no-progress", image]);
             }
         }
-    }
-}
-
-/// Waits for something that other processes bring about.
-pub async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(120);
-    while !done() {
-        assert!(Instant::now() < end, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(50));
     }
 }
 

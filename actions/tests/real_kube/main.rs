@@ -4,6 +4,8 @@
 //! Each test has a namespace and volumes of its own, and prints how long the servers took. Start reading at the tests.
 
 mod site;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use understudy_actions::lease::{LeaseKeeper, Turn};
 use understudy_core::{Failure, FenceOutcome, Finding, Step};
 
 use self::site::{Bench, Frozen, detail, failure, finding};
+use self::support::until;
 
 #[tokio::test]
 #[ignore = "needs two real API servers"]
@@ -228,10 +231,8 @@ async fn a_lease_has_one_holder_at_a_time() {
     two.permit(Duration::ZERO, 0).await.unwrap_err();
 
     // One is silent now; two has to see its lease unchanged for the whole of its time.
-    while !matches!(two.turn().await, Turn::Ours { .. }) {
-        assert!(began.elapsed() < Duration::from_secs(10));
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let taken_over = async || matches!(two.turn().await, Turn::Ours { .. }).then_some(());
+    until("two has taken the lease over", Duration::from_secs(10), taken_over).await;
     println!("measured: a silent holder's lease of {lasts:?} taken over after {:.1?}", began.elapsed());
     assert!(began.elapsed() >= lasts);
     one.permit(Duration::ZERO, 0).await.unwrap_err();

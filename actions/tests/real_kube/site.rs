@@ -1,9 +1,8 @@
 //! A namespace at two real API servers, with a bundle of its own, and an operator of a few lines.
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, PersistentVolume, PersistentVolumeClaim, ServiceAccount};
 use k8s_openapi::api::storage::v1::VolumeAttachment;
@@ -13,7 +12,9 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use understudy_actions::{Context, Gatekeeper, Later, Permit, StepError, run};
 use understudy_config::{Cluster, Pair};
-use understudy_core::{Failure, Finding, RunId, Step, StepOrder, StepResult};
+use understudy_core::{Failure, Finding, Step, StepResult};
+
+use crate::support::{context, order, until};
 
 /// Nothing here takes longer on a machine of two cores that others use too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -120,29 +121,12 @@ impl Bench {
     }
 
     pub async fn run(&self, step: Step) -> StepResult {
-        let order = StepOrder {
-            run: RunId(format!("{}-1-failover", self.name)),
-            step,
-            attempt: 1,
-            epoch: 1,
-            key: format!("{}-1-failover/{step}", self.name),
-            resumed: false,
-            images: vec![],
-            points: vec![],
-            nonce: None,
-            notes: Default::default(),
-            bound: None,
-            start_before_ms: None,
-        };
+        let order = order(&format!("{}-1-failover", self.name), step);
         run(Context {
-            order: Arc::new(order),
-            pair: self.pair.clone(),
-            site: "standby-b".into(),
             primary: Some(self.a.clone()),
             standby: Some(self.b.clone()),
             state: self.directory.path().into(),
-            program: PathBuf::from("understudy"),
-            gate: Arc::new(Open),
+            ..context(order, self.pair.clone(), Arc::new(Open))
         })
         .await
     }
@@ -178,14 +162,15 @@ impl Bench {
 
     pub async fn delete_claim(&self) {
         self.claims(&self.b).delete("data", &DeleteParams::default()).await.unwrap();
-        until("the claim is gone", async || self.claims(&self.b).get_opt("data").await.unwrap().is_none()).await;
+        let gone = async || self.claims(&self.b).get_opt("data").await.unwrap().is_none().then_some(());
+        until("the claim is gone", PATIENCE, gone).await;
     }
 
     pub async fn until_phase(&self, phase: &str) {
         let volumes: Api<PersistentVolume> = Api::all(self.b.clone());
-        until(phase, async || {
+        until(&format!("the volume is {phase}"), PATIENCE, async || {
             let volume = volumes.get(&volume_name(&self.name)).await.unwrap();
-            volume.status.and_then(|status| status.phase).as_deref() == Some(phase)
+            (volume.status?.phase? == phase).then_some(())
         })
         .await;
     }
@@ -228,17 +213,12 @@ impl Bench {
     async fn attachment(&self) -> String {
         let attachments: Api<VolumeAttachment> = Api::all(self.a.clone());
         let volume = volume_name(&self.name);
-        let began = Instant::now();
-        loop {
+        until(&format!("{volume} has an attachment"), PATIENCE, async || {
             let all = attachments.list(&ListParams::default()).await.unwrap();
-            let ours =
-                all.items.into_iter().find(|one| one.spec.source.persistent_volume_name.as_ref() == Some(&volume));
-            if let Some(ours) = ours {
-                return ours.metadata.name.unwrap();
-            }
-            assert!(began.elapsed() < PATIENCE, "no attachment of {volume}");
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+            let ours = |one: &VolumeAttachment| one.spec.source.persistent_volume_name.as_ref() == Some(&volume);
+            all.items.into_iter().find(ours)?.metadata.name
+        })
+        .await
     }
 
     /// Runs `step` beside an operator at B.
@@ -249,14 +229,14 @@ impl Bench {
 
     /// What an operator does once: a StatefulSet for the resource, and conditions once its pod runs.
     pub async fn operate_once(&self, site: &Client, mounts: bool) {
-        until("the resource", async || self.resource_exists(site).await).await;
+        until("the resource is there", PATIENCE, async || self.resource_exists(site).await.then_some(())).await;
         let resource = self.nexuses(site).get("nexus-ddrs").await.unwrap();
         let sets: Api<k8s_openapi::api::apps::v1::StatefulSet> = Api::namespaced(site.clone(), &self.name);
         let uid = resource.metadata.uid.unwrap();
         put(&sets, "nexus-ddrs-nxrm-ha", &stateful_set(&uid, mounts)).await;
-        until("the pod runs", async || {
+        until("the pod runs", PATIENCE, async || {
             let set = sets.get("nexus-ddrs-nxrm-ha").await.unwrap();
-            set.status.and_then(|status| status.ready_replicas) == Some(1)
+            (set.status?.ready_replicas? == 1).then_some(())
         })
         .await;
         let kinds = ["Initialized", "Deployed", "Running"];
@@ -317,14 +297,6 @@ pub fn failure(result: StepResult) -> (Failure, String) {
     }
 }
 
-async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
-    let began = Instant::now();
-    while !is_so().await {
-        assert!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 async fn put<K>(api: &Api<K>, name: &str, object: &Value)
 where
     K: Clone + std::fmt::Debug + serde::de::DeserializeOwned,
@@ -338,7 +310,7 @@ async fn define_nexus(site: &Client) {
     let api: Api<DynamicObject> = Api::all_with(site.clone(), &ApiResource::from_gvk(&kind));
     put(&api, "nexuses.operator.alaudadevops.io", &crd).await;
     let nexuses: Api<DynamicObject> = Api::all_with(site.clone(), &nexus_resource());
-    until("the kind is served", async || nexuses.list(&ListParams::default()).await.is_ok()).await;
+    until("the kind is served", PATIENCE, async || nexuses.list(&ListParams::default()).await.ok()).await;
 }
 
 fn nexus_resource() -> ApiResource {
