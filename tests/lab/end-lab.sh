@@ -27,7 +27,7 @@ end() { # DIR
 case ${1:-} in
   --stale)
     for owner in "${TMPDIR:-/tmp}"/ulab-*/owner; do
-      [ -e "$owner" ] && ! kill -0 "$(cat "$owner")" 2>/dev/null || continue
+      [ -s "$owner" ] && ! kill -0 "$(cat "$owner")" 2>/dev/null || continue
       echo "end-lab: ending $(dirname "$owner"), whose test is dead"
       end "$(dirname "$owner")"; rm -rf "$(dirname "$owner")"
     done ;;

@@ -40,7 +40,8 @@ why_not() {
     k8s) [ "$(cat "$k8s_dir/versions.txt" 2>/dev/null)" = "kubernetes $K8S etcd $ETCD kwok $KWOK" ] || echo "not built in $k8s_dir" ;;
     nexus)
       if [[ "$(cat "$nexus_dir/version.txt" 2>/dev/null)" != "$NEXUS "* ]]; then echo "not installed in $nexus_dir"
-      elif p=$(not_found java); then echo "no java"; fi ;;
+      elif p=$(not_found java); then echo "no java"
+      elif [ ! -d "$nexus_dir-seed" ]; then echo "no empty data directory beside $nexus_dir"; fi ;;
     deny) [ -x "$deny_dir/bin/cargo-deny" ] || echo "not built in $deny_dir" ;;
     systemd) if p=$(not_found systemd-analyze); then echo "no $p"; fi ;;
     debootstrap) if p=$(not_found debootstrap jq); then echo "no $p"; elif [ "$(id -u)" != 0 ]; then echo "chroot needs root"; fi ;;
@@ -67,7 +68,9 @@ get() {
     systemd) p=$(not_found systemd-analyze) || return 0; install "$part" "$p" systemd || return 1 ;;
     debootstrap) p=$(not_found debootstrap jq) || return 0; install "$part" "$p" debootstrap jq || return 1 ;;
     k8s) timeout 2700 "$here/k8s-parts.sh" "$k8s_dir" "$K8S" "$ETCD" "$KWOK" >&2 ;;
-    nexus) timeout 900 "$here/nexus-lab.sh" install "$nexus_dir" >&2 ;;
+    nexus)
+      timeout 900 "$here/nexus-lab.sh" install "$nexus_dir" >&2 || return 1
+      timeout 400 "$here/nexus-lab.sh" seed "$nexus_dir" >&2 ;;
     deny)
       # Unoptimised: it is built in half the time, and checks this tree in five seconds all the same.
       CARGO_TARGET_DIR=$cache/cargo-deny-target timeout 1500 cargo install cargo-deny --version "=$DENY" --locked --debug \

@@ -2,7 +2,7 @@
 //!
 //! Each scenario has a lab of its own: a failover leaves nothing behind from which the next one could honestly begin.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
@@ -107,7 +107,8 @@ async fn killed_promote() -> Result<()> {
 }
 
 async fn killed_promote_mid_sync() -> Result<()> {
-    let mut pair = Guarded::up("killed-promote-mid-sync", PROGRAMS, &Wishes::default()).await?;
+    let wishes = Wishes { compared: false, ..Wishes::default() };
+    let mut pair = Guarded::up("killed-promote-mid-sync", PROGRAMS, &wishes).await?;
     freeze_in_a_sync(&mut pair).await?;
 
     approved(&mut pair).await?;
@@ -297,14 +298,18 @@ async fn under_way(pair: &Guarded, image: &str, snapshot: u64) -> Result<()> {
     .await
 }
 
-/// Kills the daemon, keeper and promote, `after` the promote has begun, and starts the daemon again.
+/// Kills the daemon, keeper and promote in the middle of the promote, when it has run for `after` or has ended, and starts
+/// the daemon again.
 async fn kill_daemon_and_promote(pair: &mut Guarded, after: Duration) -> Result<()> {
     let promoting = |record: &Record| matches!(record, Record::Intent { step: Step::Promote, .. });
     pair.daemon.until("the promote begins", 0, RUN, promoting).await?;
     let daemon = &pair.daemon;
     until("keeper and promote run", SOON, || async { (daemon.promotes().len() == 2).then_some(()) }).await?;
-    // It is to be hit in its middle.
-    tokio::time::sleep(after).await;
+    let runs_since = Instant::now();
+    until("the promote is to be hit, or has ended", SOON, || async {
+        (runs_since.elapsed() >= after || daemon.promotes().is_empty()).then_some(())
+    })
+    .await?;
     pair.daemon.say(&format!("SIGKILL to the daemon and to {:?}", pair.daemon.promotes()));
     pair.daemon.kill().await?;
     pair.daemon.kill_promotes();

@@ -16,6 +16,11 @@ use understudy_config::Pair;
 use understudy_core::{Failure, Finding, LossBound, Step, StepOrder, StepResult};
 use understudy_tests::lab::Parts;
 
+#[path = "../../actions/tests/support/context.rs"]
+mod support;
+
+use support::{context, order};
+
 const CONTENT: &str = "the bytes of a known artifact";
 
 #[tokio::test]
@@ -179,32 +184,10 @@ impl RealNexus {
 
     async fn step(&self, step: Step, settings: &str, notes: &Notes) -> StepResult {
         let pair: Pair = serde_saphyr::from_str(settings).unwrap();
-        let order = StepOrder {
-            run: "nexus-1-failover".into(),
-            step,
-            attempt: 1,
-            epoch: 1,
-            key: format!("nexus-1-failover/{step}"),
-            resumed: false,
-            images: vec![],
-            points: vec![],
-            nonce: None,
-            notes: notes.taken(),
-            bound: Some(LossBound::AtMost(60_000)),
-            start_before_ms: None,
-        };
-        let gate = Gate { notes: notes.clone(), step };
-        run(Context {
-            order: Arc::new(order),
-            pair: Arc::new(pair),
-            site: "b".into(),
-            primary: None,
-            standby: None,
-            state: self.dir.path().into(),
-            program: "understudy".into(),
-            gate: Arc::new(gate),
-        })
-        .await
+        let bound = Some(LossBound::AtMost(60_000));
+        let order = StepOrder { notes: notes.taken(), bound, ..order("nexus-1-failover", step) };
+        let gate = Arc::new(Gate { notes: notes.clone(), step });
+        run(Context { state: self.dir.path().into(), ..context(order, pair, gate) }).await
     }
 }
 
