@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use base64::Engine;
@@ -19,13 +19,14 @@ use http::header::{AUTHORIZATION, CONNECTION, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper::client::conn::http1::{Builder, Connection};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 use tokio_rustls::TlsConnector;
 use understudy_config::ConnectTo;
 use understudy_core::{Reading, Reason};
@@ -180,7 +181,8 @@ impl Target {
         let stream = self.destination.connect(self.connect_within).await?;
         match &self.tls {
             None => exchange(stream, call).await,
-            Some(tls) => exchange(tls.handshake(stream).await?, call).await,
+            // On the heap, as far larger than what a look without TLS would move about.
+            Some(tls) => Box::pin(async { exchange(tls.handshake(stream).await?, call).await }).await,
         }
     }
 }
@@ -230,35 +232,49 @@ impl Call {
 /// One request and its answer. The connection is driven here and not in a task of its own, so that dropping this ends it.
 pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: S, call: &Call) -> Result<Answer, Fault> {
     // More than 100 headers are too many for hyper by itself; saying so would move its table of them to the heap.
-    let (sender, connection) = Builder::new()
+    let (mut sender, connection) = Builder::new()
         .max_buf_size(LONGEST_HEAD)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Fault::http(Stage::Head, &error))?;
-    let (mut connection, mut answer) = (pin!(connection), pin!(ask(sender, call)));
-    let mut open = true;
-    poll_fn(|cx| {
-        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            return Poll::Ready(answer);
-        }
-        if open {
-            // Its errors reach whoever waits for the answer.
-            open = connection.as_mut().poll(cx).is_pending();
-        }
-        answer.as_mut().poll(cx)
-    })
-    .await
-}
-
-async fn ask(mut sender: SendRequest<Full<Bytes>>, call: &Call) -> Result<Answer, Fault> {
-    let answer = sender.send_request(call.request()).await.map_err(|error| Fault::http(Stage::Head, &error))?;
-    let (head, body) = answer.into_parts();
+    let mut line = Line { connection: Some(connection) };
+    let answer = line.until(sender.send_request(call.request())).await;
+    let (head, body) = answer.map_err(|error| Fault::http(Stage::Head, &error))?.into_parts();
     let (body, cut) = match call.keep {
-        Keep::Nothing => (Bytes::new(), true),
-        Keep::Whole => (whole(body).await?, false),
-        Keep::Beginning => beginning(body).await?,
+        Keep::Nothing => {
+            // Before the body, whose end would wake it.
+            drop(line);
+            (Bytes::new(), true)
+        }
+        Keep::Whole => (line.until(whole(body)).await?, false),
+        Keep::Beginning => line.until(beginning(body)).await?,
     };
     Ok(Answer { status: head.status, headers: head.headers, body, cut })
+}
+
+/// A connection, driven by whoever waits for something of it.
+struct Line<S: AsyncRead + AsyncWrite + Unpin> {
+    /// None when it has ended.
+    connection: Option<Connection<TokioIo<S>, Full<Bytes>>>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
+    /// Drives the connection until `wanted` has what it waits for, which may come from the connection alone.
+    ///
+    /// Both are polled together, the connection first. So `wanted` needs no waker: what the connection has for it would only
+    /// wake the task that is running already, and have it polled once more, on another thread. A future without a waker may
+    /// not be put off either, hence no budget.
+    async fn until<T>(&mut self, wanted: impl Future<Output = T>) -> T {
+        let mut wanted = pin!(unconstrained(wanted));
+        poll_fn(|cx| {
+            // Its errors reach `wanted`. Its end is not said to the other side: the socket that closes says it.
+            if self.connection.as_mut().is_some_and(|connection| connection.poll_without_shutdown(cx).is_ready()) {
+                self.connection = None;
+            }
+            wanted.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        })
+        .await
+    }
 }
 
 async fn whole(body: Incoming) -> Result<Bytes, Fault> {

@@ -38,8 +38,12 @@ impl Destination {
         match self {
             Destination::Socket(address) => connect(*address, patience).await,
             Destination::Name { host, port, names } => {
-                let addresses = names.addresses(host, patience / 2).await?;
-                connect_any(host, &addresses, *port, patience).await
+                // On the heap, as far larger than what a look by address would move about.
+                Box::pin(async {
+                    let addresses = names.addresses(host, patience / 2).await?;
+                    connect_any(host, &addresses, *port, patience).await
+                })
+                .await
             }
         }
     }

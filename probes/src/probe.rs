@@ -158,16 +158,18 @@ impl How {
         })
     }
 
+    /// The small looks, of which there may be a thousand each second, are made in place; a large one lies on the heap, lest
+    /// each small one is moved about with room for the largest.
     async fn look(&self, within: Duration) -> Sight {
         match self {
-            How::Nexus(nexus) => nexus.look(within).await,
-            How::Kubernetes(kubernetes) => kubernetes.look(within).await,
-            How::RbdMirror(mirror) => mirror.look(within).await,
-            How::Ceph(ceph) => ceph.look(within).await,
+            How::Nexus(nexus) => Box::pin(nexus.look(within)).await,
+            How::Kubernetes(kubernetes) => Box::pin(kubernetes.look(within)).await,
+            How::RbdMirror(mirror) => Box::pin(mirror.look(within)).await,
+            How::Ceph(ceph) => Box::pin(ceph.look(within)).await,
             How::Http(http) => answered(within, http.look()).await,
             How::Tcp(tcp) => answered(within, tcp.look()).await,
-            How::Dns(dns) => dns.look(within).await,
-            How::Exec(exec) => exec.look(within).await,
+            How::Dns(dns) => Box::pin(dns.look(within)).await,
+            How::Exec(exec) => Box::pin(exec.look(within)).await,
         }
     }
 }

@@ -80,7 +80,7 @@ async fn a_suspended_machine_makes_the_round_that_slept_through_it_late() {
     let slept = async {
         let watched = before.watch(3);
         let jump = async {
-            time::sleep(ms(500)).await;
+            time::advance(ms(500)).await;
             before.clock.jump(Duration::from_secs(3600));
         };
         tokio::join!(watched, jump).0

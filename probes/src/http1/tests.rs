@@ -1,4 +1,12 @@
+use std::io;
 use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Wake};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf, duplex};
+use tokio::task::{coop, yield_now};
+use tokio::time::timeout;
 
 use super::*;
 use crate::testing::{Identity, PATIENCE, Reply, Server, Then, nobody, reading_of};
@@ -153,9 +161,112 @@ async fn a_frozen_server_takes_the_connection_and_then_the_callers_patience() {
 
     for scheme in ["http", "https"] {
         let url = format!("{scheme}://{address}/").parse().unwrap();
-        let waited = tokio::time::timeout(PATIENCE, get(&url)).await;
+        let waited = timeout(PATIENCE, get(&url)).await;
 
         assert!(waited.is_err(), "{scheme}: {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_stops_without_an_end_takes_the_callers_patience() {
+    for head in ["content-length: 10", "transfer-encoding: chunked", "x: until the connection ends"] {
+        let server = Server::saying(Reply::raw(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n5\r\n"), Then::Hang)).await;
+
+        let waited = timeout(PATIENCE, get(&server.url(("http", "/")))).await;
+
+        assert!(waited.is_err(), "{head}: {waited:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_comes_byte_by_byte_comes_back_whole() {
+    let slow = [
+        "content-length: 5\r\n\r\nhello",
+        "transfer-encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+        "\r\nhello",
+    ];
+    for rest in slow {
+        for hint in ["", "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n"] {
+            let bytes = format!("{hint}HTTP/1.1 200 OK\r\n{rest}");
+            let (ours, theirs) = duplex(1);
+            tokio::spawn(drip(theirs, bytes.clone().into_bytes()));
+
+            let answer = timeout(PATIENCE, exchange(ours, &any_call(Keep::Whole))).await.expect(&bytes).unwrap();
+
+            assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"hello"[..]), "{bytes:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_thousands_of_chunks_comes_back_whole() {
+    let chunks = "1\r\nx\r\n".repeat(LONGEST_BODY);
+    let bytes = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+    let server = Server::saying(Reply::raw(bytes, Then::Hang)).await;
+
+    let answer = timeout(PATIENCE, get(&server.url(("http", "/")))).await.expect("it lies ready").unwrap();
+
+    assert_eq!((answer.body.len(), answer.cut), (LONGEST_BODY, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_not_lost_to_a_task_whose_turn_is_used_up() {
+    // tokio puts a task off after this many things that were ready, and what is put off is woken: without a waker, never.
+    const TURN: usize = 128;
+    for keep in [Keep::Nothing, Keep::Beginning, Keep::Whole] {
+        let call = any_call(keep);
+        let mut look = pin!(exchange(Canned::saying(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"), &call));
+        let mut polls = 0;
+        let starved = poll_fn(|cx| {
+            polls += 1;
+            let used = if polls == 2 { TURN } else { 0 };
+            (0..used).for_each(|_| assert!(pin!(coop::consume_budget()).poll(cx).is_ready()));
+            look.as_mut().poll(cx)
+        });
+
+        let answer = timeout(PATIENCE, starved).await.unwrap_or_else(|_| panic!("{keep:?}")).unwrap();
+
+        assert_eq!(answer.status, 200);
+        assert!(polls >= 2, "the answer came with the first poll, when the turn was fresh");
+    }
+}
+
+#[test]
+fn an_answer_wakes_its_look_once() {
+    // A wake of the task that is running already costs another thread a turn: a thousand looks a second feel it.
+    for bytes in [
+        &b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"[..],
+        b"HTTP/1.1 200 OK\r\n\r\nok",
+        b"HTTP/1.1 204 Nothing\r\n\r\n",
+    ] {
+        let (wakes, call) = (Arc::new(Wakes::default()), any_call(Keep::Nothing));
+        let waker = wakes.clone().into();
+        let mut look = Box::pin(exchange(Canned::saying(bytes), &call));
+
+        let asked = look.as_mut().poll(&mut Context::from_waker(&waker));
+        let answered = look.as_mut().poll(&mut Context::from_waker(&waker));
+        drop(look);
+
+        assert!(matches!((&asked, &answered), (Poll::Pending, Poll::Ready(Ok(_)))), "{asked:?} {answered:?}");
+        assert_eq!(wakes.0.load(Ordering::Relaxed), 1, "by the connection, when there was something to read");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_ends_with_the_look() {
+    for (keep, given_up) in [(Keep::Nothing, false), (Keep::Whole, true)] {
+        let (ours, mut theirs) = duplex(1024);
+        let serve = async {
+            let mut asked = Vec::new();
+            theirs.read_buf(&mut asked).await.unwrap();
+            theirs.write_all(b"HTTP/1.1 200 OK\r\n\r\nendless").await.unwrap();
+            timeout(2 * PATIENCE, theirs.read_to_end(&mut asked)).await.expect("the connection ends").unwrap();
+        };
+        let call = any_call(keep);
+
+        let (look, ()) = tokio::join!(timeout(PATIENCE, exchange(ours, &call)), serve);
+
+        assert_eq!(look.is_err(), given_up, "{look:?}");
     }
 }
 
@@ -167,7 +278,7 @@ async fn no_connection_in_time_is_timed_out() {
     let listener = full.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let mut kept = Vec::new();
-    while let Ok(Ok(stream)) = tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
+    while let Ok(Ok(stream)) = timeout(PATIENCE, TcpStream::connect(address)).await {
         kept.push(stream);
     }
 
@@ -235,4 +346,74 @@ async fn send(url: &Url, connect_to: Option<std::net::SocketAddr>, ca: Option<&P
 
 async fn get(url: &Url) -> Result<Answer, Fault> {
     send(url, None, None).await
+}
+
+fn any_call(keep: Keep) -> Call {
+    target(&"http://127.0.0.1/".parse().unwrap(), None, None).unwrap().call(keep).unwrap()
+}
+
+/// Says `bytes` one by one, each when the one before was taken, and then nothing more.
+async fn drip(mut stream: DuplexStream, bytes: Vec<u8>) {
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") {
+        stream.read_buf(&mut asked).await.unwrap();
+    }
+    for byte in bytes {
+        if stream.write_u8(byte).await.is_err() {
+            return; // Whoever has heard the whole answer hangs up.
+        }
+        yield_now().await;
+    }
+}
+
+/// A connection whose other side takes everything, and has answered as soon as something was said to it.
+struct Canned {
+    left: &'static [u8],
+    asked: bool,
+    reader: Option<Waker>,
+}
+
+impl Canned {
+    fn saying(left: &'static [u8]) -> Self {
+        Self { left, asked: false, reader: None }
+    }
+}
+
+impl AsyncRead for Canned {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.asked {
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let (now, later) = self.left.split_at(self.left.len().min(into.remaining()));
+        into.put_slice(now);
+        self.left = later;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Canned {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.asked = true;
+        self.reader.take().into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Counts how often a task was woken.
+#[derive(Default)]
+struct Wakes(AtomicUsize);
+
+impl Wake for Wakes {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
