@@ -400,3 +400,47 @@ fn a_verify_whose_routes_are_switched_is_not_made_again_however_old_it_grows() {
 
     assert_eq!(retried(&world, Step::Verify), 0);
 }
+
+// What a human may order.
+
+#[test]
+fn a_stuck_step_that_safety_rests_on_can_not_be_skipped() {
+    for step in [Step::ConsistencyPoint, Step::Quiesce, Step::Bound, Step::Promote, Step::Verify] {
+        let mut world = World::failing_over(policy());
+        world.play_until(Some(step));
+        world.fail(step, Failure::Permanent);
+        assert!(is_stuck(&world, step), "{step}");
+        let run = world.run_state().id;
+
+        let refusal = world.order(Order::Skip { run, step, reason: "I say so".into() }).expect_err("it is needed");
+
+        assert!(refusal.why.contains("safety rests on it"), "{}", refusal.why);
+    }
+}
+
+#[test]
+fn an_order_for_another_run_than_the_open_one_is_refused_and_written_down() {
+    let mut world = World::failing_over(policy());
+    let refused = |r: &Record| matches!(r, Record::Refused { order, .. } if order == "abandon nexus-77");
+
+    let other = Order::Abandon { run: RunId("nexus-77".into()), reason: "a mistake".into() };
+    world.order(other).expect_err("it is not open");
+
+    assert_eq!(world.records(refused), 1);
+    assert!(!is_stopped(&world));
+}
+
+#[test]
+fn a_recheck_that_a_restart_interrupted_is_the_next_try() {
+    let mut world = approved_without_a_word(policy());
+    confirm_fence(&mut world);
+    world.play_until(Some(Step::Bound));
+    world.done(Step::Bound);
+    assert!(is_running(&world, Step::PromoteRecheck));
+    let attempt = world.status(Step::PromoteRecheck).attempt();
+
+    world.restart();
+    world.second();
+
+    assert_eq!(world.status(Step::PromoteRecheck).attempt(), attempt + 1);
+}
