@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::names::ImageName;
-use crate::time::{Now, millis, signed};
+use crate::time::millis;
 
 /// The images of a pair as seen at B in one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -212,10 +212,4 @@ pub fn bound_after(bound: LossBound, ttl: Duration) -> LossBound {
         LossBound::AtMost(ms) => LossBound::AtMost(ms.saturating_add(millis(ttl))),
         LossBound::Infinite => LossBound::Infinite,
     }
-}
-
-/// `now` as the end of the loss window: nothing better is known about when A stopped.
-#[must_use]
-pub fn end_now(now: Now) -> i64 {
-    now.wall_ms.max(signed(0))
 }

@@ -124,6 +124,39 @@ fn nothing_is_asked_about_a_fence_that_has_not_ended_or_that_was_accepted() {
     assert!(world.request().is_none(), "it was accepted");
 }
 
+#[test]
+fn nothing_is_asked_while_paused_or_of_a_run_that_stops() {
+    let asked = |r: &Record| matches!(r, Record::Requested { request } if request.question == Question::Unfenced);
+    let mut world = approved_without_a_word(policy());
+    world.order(Order::Pause { for_ms: None, reason: "wait".into() }).expect("it can be paused");
+    world.done(Step::Fence);
+    world.run(3);
+    assert_eq!(world.records(asked), 0);
+    world.order(Order::Resume).expect("it is paused");
+    assert_eq!(world.records(asked), 1);
+
+    let mut world = approved_without_a_word(policy());
+    world.witness = Says::Down;
+    world.run(2);
+    world.done(Step::Fence);
+    world.play_until(Some(Step::Bound));
+    world.witness = Says::Nothing;
+    let run = world.run_state().id;
+    world.order(Order::Abandon { run, reason: "A is back".into() }).expect("it can still be");
+    world.run(3);
+    assert_eq!(world.records(asked), 0);
+}
+
+#[test]
+fn a_fence_that_was_accepted_beforehand_is_never_asked_about() {
+    let asked = |r: &Record| matches!(r, Record::Requested { request } if request.question == Question::Unfenced);
+    let mut world = World::failing_over(policy());
+
+    world.play_until(None);
+
+    assert_eq!(world.records(asked), 0);
+}
+
 // The rechecks.
 
 #[test]
@@ -187,10 +220,75 @@ fn an_automatic_run_is_stopped_before_its_promote_when_its_witness_is_silent() {
 #[test]
 fn an_automatic_run_goes_to_its_end_when_its_witness_says_down() {
     let mut world = automatic_before_the_promote();
+    unread(&mut world, 1);
 
     world.play_until(None);
 
     assert_eq!(ending(&world), Some(Ending::Succeeded));
+}
+
+#[test]
+fn what_a_witness_said_as_the_recheck_began_is_not_said_since() {
+    let mut world = automatic_before_the_promote();
+    world.done(Step::Bound);
+
+    // The probes go on, the witness is not heard again.
+    for _ in 0..2 {
+        unread(&mut world, 4);
+        for probe in 0..3 {
+            world.event(Event::Read { pair: PAIR, probe, observation: world.observe(DOWN) });
+        }
+    }
+
+    assert!(is_running(&world, Step::PromoteRecheck));
+}
+
+#[test]
+fn a_recheck_waits_for_a_look_at_ourselves() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Bound));
+    world.done(Step::Bound);
+
+    for probe in 0..3 {
+        world.now = world.now + std::time::Duration::from_millis(300);
+        lease(&mut world, 30_000);
+        world.event(Event::Read { pair: PAIR, probe, observation: world.observe(DOWN) });
+    }
+    assert!(is_running(&world, Step::PromoteRecheck));
+    world.event(Event::SelfRead { check: 0, observation: world.observe(Reading::Up) });
+
+    assert!(is_running(&world, Step::Promote), "the looks need not be made at one moment");
+}
+
+#[test]
+fn a_domain_that_nobody_can_read_is_not_needed_where_fewer_are_asked_for() {
+    let mut two = policy();
+    two.pairs[0].at_least = 2;
+    let mut world = World::healthy(two);
+    world.sees = Sees { ceph: UNKNOWN, ..DEAD };
+    world.run(20);
+    world.approve().expect("the request is good");
+
+    world.play_until(None);
+
+    assert_eq!(ending(&world), Some(Ending::Succeeded));
+}
+
+#[test]
+fn after_a_restart_of_the_machine_a_promote_is_not_started_on_the_recheck_of_before() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.sent.clear();
+    (world.now.boot_id, world.now.boot_ms) = (world.now.boot_id + 1, 10_000);
+
+    world.restart();
+    world.second();
+
+    let orders = world.orders();
+    assert_eq!(
+        orders.iter().map(|order| (order.step, order.start_before_ms)).collect::<Vec<_>>(),
+        [(Step::Promote, Some(0))]
+    );
 }
 
 /// How many quarters of a second a recheck waits for looks that nobody makes.
@@ -399,6 +497,29 @@ fn a_verify_whose_routes_are_switched_is_not_made_again_however_old_it_grows() {
     world.run(100);
 
     assert_eq!(retried(&world, Step::Verify), 0);
+}
+
+#[test]
+fn what_was_proven_is_not_renewed_for_routes_that_are_switched() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Report));
+
+    another_led(&mut world);
+
+    assert_eq!(retried(&world, Step::Verify), 0);
+}
+
+#[test]
+fn the_end_of_a_run_is_told_once_however_often_the_agent_starts() {
+    let changes = |r: &Record| matches!(r, Record::RoleChanged { .. });
+    let mut world = World::failing_over(policy());
+    world.play_until(None);
+    let told = world.records(changes);
+
+    world.restart();
+    world.second();
+
+    assert_eq!(world.records(changes), told);
 }
 
 // What a human may order.
