@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod boundary;
 pub mod lab;
+pub mod proof;
 pub mod rehearse;
 pub mod sim;
 pub mod small;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
+use understudy_tests::proof::{self, Account, Source};
 use understudy_tests::sim::plot::Plot;
 use understudy_tests::sim::run::{Order, Results, play_all, run};
 use understudy_tests::sim::shrink::shrink;
@@ -71,6 +72,7 @@ fn main() -> anyhow::Result<ExitCode> {
     println!("seeds {} to {}, {:.0} s", results.seed, results.next - 1, results.seconds);
     println!("{}", results.tally);
     failed.extend(results.failed.iter().cloned());
+    keep(&results, &failed, args.resume.is_some())?;
     let idle = if results.tally.stories >= MEETS_ALL { results.tally.idle() } else { vec![] };
     for what in &idle {
         println!("NEVER EXERCISED: {what}");
@@ -88,6 +90,14 @@ fn main() -> anyhow::Result<ExitCode> {
         tell(*seed, args.whole);
     }
     Ok(if failed.is_empty() && idle.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Keeps how often each invariant was judged; a long run beside a short one.
+fn keep(results: &Results, failed: &[(u64, Violation)], long: bool) -> anyhow::Result<()> {
+    let what = format!("{} stories from seed {}", results.tally.stories, results.seed);
+    let broken = failed.first().map(|(seed, violation)| format!("seed {seed} breaks {}", violation.invariant));
+    let account = Account::now(what, proof::by_invariant(&results.tally.judged), broken);
+    proof::keep(&proof::place(), Source::Simulation, if long { "long" } else { "fresh" }, &account)
 }
 
 /// Tells one story; one that fails is shortened first.

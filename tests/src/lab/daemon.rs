@@ -14,6 +14,7 @@ use understudy_actions::promote_keeper::Process;
 use understudy_agent::journal::{self, Entry};
 use understudy_core::{Ending, Question, Record, Request, StepResult};
 
+use crate::proof::{self, Account, Source};
 use crate::rehearse::show::Show;
 
 /// Between two looks at the journal.
@@ -196,12 +197,15 @@ impl Daemon {
         Ok(said)
     }
 
-    /// Checks the chain and every rule of a plan, by the daemon's own command.
+    /// Checks the chain and every rule of a plan, by the daemon's own command, and keeps how often each was judged.
     ///
     /// # Errors
     /// With the rules that the journal breaks.
     pub async fn verify_journal(&self) -> Result<()> {
-        self.human(&["journal", "verify"]).await.map(|_| ())
+        let judged = proof::judged_in(&self.human(&["journal", "verify", "--json"]).await?)?;
+        let name = self.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let account = Account::now("the journal of a failover on real parts".into(), judged, None);
+        proof::keep(&proof::place(), Source::RealJournals, &name, &account)
     }
 
     /// Keepers and promotes that live, of every run: they outlive the daemon.

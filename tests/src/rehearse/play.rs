@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use understudy_agent::journal::{self, Entry};
 use understudy_core::{Question, Record, Request, StepResult, Verdict};
 
+use crate::proof::{Judged, judged_in};
 use crate::rehearse::moment::{self, After, Countdown, Moment};
 use crate::rehearse::show::Show;
 use crate::rehearse::stage::{PUBLIC_NAME, Stage, Wishes};
@@ -50,6 +51,8 @@ pub struct Play {
     pid: Arc<AtomicU32>,
     witness: Option<Child>,
     show: Show,
+    /// How often each invariant was judged on the journal, when it was checked last.
+    pub judged: Judged,
 }
 
 impl Play {
@@ -94,7 +97,8 @@ impl Play {
         show.say(&format!("settings: {}", stage.settings().display()));
         let pid = Arc::default();
         let (story, daemon, witness) = (vec![], None, None);
-        let mut play = Self { stage, story, hurt_at: None, program, daemon, killed_at, pid, witness, show };
+        let judged = Judged::new();
+        let mut play = Self { stage, story, hurt_at: None, program, daemon, killed_at, pid, witness, show, judged };
         play.watch_for_the_moment();
         if wishes.witness {
             play.start_witness()?;
@@ -410,19 +414,20 @@ impl Play {
     }
 
     /// Checks the chain and every rule of a plan, and plays what was recorded again, by the daemon's own commands.
-    pub async fn verify_journal(&self) -> anyhow::Result<()> {
-        self.judged(&["journal", "verify"], "the journal breaks a rule").await?;
-        self.judged(&["replay"], "the core decides otherwise on what the daemon has recorded").await
+    pub async fn verify_journal(&mut self) -> anyhow::Result<()> {
+        let said = self.judge(&["journal", "verify", "--json"], "the journal breaks a rule").await?;
+        self.judged = judged_in(&said)?;
+        self.judge(&["replay"], "the core decides otherwise on what the daemon has recorded").await.map(|_| ())
     }
 
     /// A command of the daemon's that judges its state directory.
-    async fn judged(&self, words: &[&str], otherwise: &str) -> anyhow::Result<()> {
+    async fn judge(&self, words: &[&str], otherwise: &str) -> anyhow::Result<String> {
         let state = self.stage.state();
         let output =
             Command::new(&self.program).arg("understudy").args(words).arg(&state).stdin(Stdio::null()).output().await?;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        anyhow::ensure!(output.status.success(), "{otherwise}: {said}");
-        Ok(())
+        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        anyhow::ensure!(output.status.success(), "{otherwise}: {stderr}{stdout}");
+        Ok(stdout.into_owned())
     }
 
     /// The table at the end.

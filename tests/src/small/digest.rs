@@ -71,3 +71,36 @@ impl Write for Ages {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_same_ages_are_the_same_state_and_other_ages_are_another() {
+        let later = START + Duration::from_secs(9);
+        let since = |now: Now, ms: u64| Now { boot_ms: now.boot_ms - ms, wall_ms: now.wall_ms - ms as i64, ..now };
+
+        assert_eq!(
+            digest(START, &[&(START + Duration::from_secs(1))]),
+            digest(later, &[&(later + Duration::from_secs(1))])
+        );
+        assert_ne!(digest(later, &[&since(later, 5)]), digest(later, &[&since(later, 6)]));
+        assert_ne!(digest(START, &[&5]), digest(START, &[&6]));
+        assert_ne!(digest(START, &[&"a", &"b"]), digest(START, &[&"ab", &""]));
+    }
+
+    #[test]
+    fn a_number_that_comes_in_two_pieces_is_one() {
+        let mut pieces = Ages::new(START);
+        pieces.write_str("x10").unwrap();
+        pieces.write_str("00000000000y").unwrap();
+
+        let mut whole = Ages::new(START);
+        whole.write_str("x1000000000000y").unwrap();
+
+        assert_eq!(pieces.end(), whole.end());
+    }
+}

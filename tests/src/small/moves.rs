@@ -17,12 +17,16 @@ pub enum Air {
     Unsure,
     /// A new mirror snapshot of the primary arrives.
     Advance,
+    /// From here on a copy is under way that never comes to its end.
+    Syncs,
     /// The witness sees A alive, once.
     WitnessAlive,
     /// The witness is not heard any more.
     WitnessSilent,
     /// A self-check fails, once.
     Doubt,
+    /// A self-check fails from here on.
+    Unfit,
     /// We stand still for longer than a stall.
     Stall,
     /// The wall clock jumps.
@@ -49,16 +53,22 @@ pub enum Act {
     },
     /// A human says no.
     Deny,
+    /// A human orders a failover, without being asked.
+    Failover,
     /// A human orders a failover by force.
     Force,
     /// A human pauses the pair.
     Pause,
+    /// A human pauses the pair for two seconds.
+    Rest,
     /// A human ends the pause.
     Resume,
     /// A human gives the run up.
     Abandon,
     /// A human orders another try of what is stuck.
     Retry,
+    /// A human leaves out what is stuck.
+    Skip(Step),
     /// A human lifts the block.
     Unblock,
     /// A try of a step ends well.
@@ -110,6 +120,11 @@ impl Act {
             Act::Fenced => 18,
             Act::Failed(..) => 19,
             Act::Restart => DEATH,
+            Act::Second(Air::Syncs) => 21,
+            Act::Second(Air::Unfit) => 22,
+            Act::Failover => 23,
+            Act::Rest => 24,
+            Act::Skip(_) => 25,
         })
     }
 }

@@ -32,27 +32,31 @@ impl Scope {
             policy: policy(mode, mirrored, 1),
             witnessed: mode == Mode::Auto,
             faults: 1,
-            patience: 4,
-            depth: 20,
+            patience: 2,
+            depth: 24,
         };
         Some(match name {
             "confirm" => one("confirm", Mode::Confirm, false),
             "auto" => one("auto", Mode::Auto, false),
             "mirrored" => one("mirrored", Mode::Confirm, true),
-            "two" => Self { policy: policy(Mode::Auto, false, 2), ..one("two", Mode::Auto, false) },
+            "observe" => one("observe", Mode::Observe, false),
+            "two" => {
+                Self { policy: policy(Mode::Auto, false, 2), patience: 0, depth: 16, ..one("two", Mode::Auto, false) }
+            }
             _ => return None,
         })
     }
 
     /// The names of all scopes.
-    pub const ALL: [&'static str; 4] = ["confirm", "auto", "mirrored", "two"];
+    pub const ALL: [&'static str; 5] = ["observe", "confirm", "auto", "mirrored", "two"];
 }
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// Two voters a domain in all three, read each second; limits of a few seconds, so that a story reaches each of them.
+/// Two voters a domain in all three, read each second. What is limited in time is over after two seconds, so that a story of
+/// little patience outlasts each of the limits.
 fn policy(mode: Mode, mirrored: bool, pairs: usize) -> Policy {
     let names = ["nexus", "other"];
     Policy {
@@ -108,7 +112,7 @@ fn pair(name: &str, mode: Mode, mirrored: bool) -> PairPolicy {
         rpo_max: secs(900),
         writeback_window: secs(35),
         skew_max: secs(60),
-        approval_ttl: secs(4),
+        approval_ttl: secs(2),
         recovery_block: secs(3600),
         images: vec!["rbd/data".into()],
         plan: PlanPolicy {
@@ -119,10 +123,10 @@ fn pair(name: &str, mode: Mode, mirrored: bool) -> PairPolicy {
             route_check: false,
             attempts: 2,
             retry_after: secs(1),
-            step_overdue: secs(3),
-            ready_within: secs(3),
-            promote_overdue: secs(3),
-            verify_valid: secs(3),
+            step_overdue: secs(2),
+            ready_within: secs(2),
+            promote_overdue: secs(2),
+            verify_valid: secs(2),
             lease_margin: secs(1),
         },
     }

@@ -22,6 +22,8 @@ pub struct Found {
     pub depth: u32,
     /// Whether there was nothing left to make a move from.
     pub exhausted: bool,
+    /// Whether the search ended because of its limit.
+    pub cut: bool,
     /// How often each invariant was judged.
     pub judged: Counts,
     /// How often each move was made, by its name.
@@ -41,6 +43,7 @@ pub fn search(scope: &Scope, limit: usize) -> Found {
         transitions: 0,
         depth: 0,
         exhausted: false,
+        cut: false,
         judged: Counts::new(),
         moves: BTreeMap::new(),
         broken: first.violation.clone().map(|violation| (violation, vec![])),
@@ -75,6 +78,7 @@ pub fn search(scope: &Scope, limit: usize) -> Found {
         }
     }
     found.states = known.len();
+    found.cut = found.broken.is_none() && !found.exhausted && found.depth < scope.depth;
     found
 }
 
@@ -138,10 +142,11 @@ pub fn tell(scope: &Scope, moves: &[Move]) -> String {
 pub fn table(found: &[Found]) -> String {
     let mut text = String::from("| scope | depth | states | transitions | |\n|---|---|---|---|---|\n");
     for one in found {
-        let end = match (&one.broken, one.exhausted) {
-            (Some((violation, _)), _) => format!("BROKEN: {violation}"),
-            (None, true) => "nothing left to try".into(),
-            (None, false) => "every state within the depth".into(),
+        let end = match &one.broken {
+            Some((violation, _)) => format!("BROKEN: {violation}"),
+            None if one.exhausted => "nothing left to try".into(),
+            None if one.cut => "as far as there was room".into(),
+            None => "every state within the depth".into(),
         };
         let _ = writeln!(text, "| {} | {} | {} | {} | {end} |", one.scope, one.depth, one.states, one.transitions);
     }

@@ -18,12 +18,21 @@ const DOWN: Reading = Reading::Down(Reason::Refused);
 const LEASE_MS: u64 = 6000;
 
 /// What is around the core, and how much has gone wrong so far.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Around {
     dead: bool,
     died: bool,
     heard: bool,
+    /// Our own check fails.
+    unfit: bool,
     newest: u64,
+    /// A copy is under way.
+    syncing: bool,
+    /// Steps that this daemon has had begun, and whose end it has not heard of: what was under way when the one before it died
+    /// tells nobody.
+    sent: Vec<(u32, Step)>,
+    /// The pair and step that failed first: it may go on failing.
+    failing: Option<(u32, Step)>,
     /// Seconds that went by while somebody else was to make the next move.
     waited: u8,
     /// The set of what went wrong.
@@ -46,7 +55,18 @@ pub struct World {
 impl World {
     /// A healthy world, looked at for a few seconds.
     pub fn new(scope: &Scope) -> Self {
-        let around = Around { dead: false, died: false, heard: scope.witnessed, newest: 10, waited: 0, faults: 0 };
+        let around = Around {
+            dead: false,
+            died: false,
+            heard: scope.witnessed,
+            unfit: false,
+            newest: 9,
+            syncing: false,
+            sent: vec![],
+            failing: None,
+            waited: 0,
+            faults: 0,
+        };
         let state = State::new(&scope.policy, START);
         let mut world =
             Self { state, checker: Checker::default(), now: START, around, records: vec![], violation: None };
@@ -55,6 +75,8 @@ impl World {
             world.event(scope, Event::ClockCompared { pair: PairId(pair), error_ms: 500 });
         }
         (0..5).for_each(|_| world.second(scope, Air::Calm));
+        // A second snapshot, so that there is one before the newest.
+        world.second(scope, Air::Advance);
         world.judge();
         world
     }
@@ -92,43 +114,48 @@ impl World {
             moves.extend(self.acts(pair).into_iter().map(|act| Move { pair, act, dies_after: None }));
         }
         let patient = self.around.waited < scope.patience || !self.others_turn();
-        moves.retain(|one| self.may(scope, one.act) && (patient || !is_patience(one.act)));
+        moves.retain(|one| self.may(scope, *one) && (patient || !is_patience(one.act)));
         moves
     }
 
     /// Whether nothing will happen by itself: each pair waits for a step's end, for a human, or for A to die.
     fn others_turn(&self) -> bool {
-        let mut pairs = (0..).map_while(|n| self.state.durable(PairId(n)));
-        pairs.all(|pair| match pair.open_run() {
+        let mut pairs = (0..).map_while(|n| Some((n, self.state.durable(PairId(n))?)));
+        pairs.all(|(n, pair)| match pair.open_run() {
             None => !self.around.died || pair.request.is_some() || pair.role == Role::AtB,
             Some(run) => {
-                let outside = run.running().any(|(step, ..)| !step.is_recheck());
+                let outside = run.running().any(|(step, ..)| self.around.sent.contains(&(n, step)));
                 outside || pair.request.is_some() || pair.pause.is_some() || run.stuck().next().is_some()
             }
         })
     }
 
-    /// Each kind of fault once in a story, and no more of them than the scope has.
-    fn may(&self, scope: &Scope, act: Act) -> bool {
-        let Some(fault) = act.fault() else { return true };
+    /// Each kind of fault once in a story, and no more of them than the scope has. A step that has failed may go on failing.
+    fn may(&self, scope: &Scope, one: Move) -> bool {
+        let again = matches!(one.act, Act::Failed(step, _) if self.around.failing == Some((one.pair, step)));
+        one.act.fault().is_none_or(|fault| again || self.may_happen(scope, fault))
+    }
+
+    fn may_happen(&self, scope: &Scope, fault: u32) -> bool {
         self.around.faults & (1 << fault) == 0 && self.faults() < scope.faults
     }
 
     /// Whether the daemon may die here.
     pub fn may_die(&self, scope: &Scope) -> bool {
-        self.may(scope, Act::Restart)
+        self.may_happen(scope, DEATH)
     }
 
     fn airs(&self, scope: &Scope) -> Vec<Air> {
         let mut airs = vec![Air::Calm, Air::Unsure, Air::Doubt, Air::Stall, Air::Jump, Air::LeaseLost, Air::LeaseLed];
-        airs.push(Air::NotReady);
+        airs.extend([Air::NotReady, Air::Unfit]);
         if self.around.dead {
             airs.extend([Air::Returns, Air::Blip]);
-            if scope.policy.pairs[0].plan.mirrored {
-                airs.push(Air::Advance);
-            }
         } else if !self.around.died {
             airs.push(Air::Dies);
+        }
+        if scope.policy.pairs[0].plan.mirrored {
+            airs.push(Air::Syncs);
+            airs.extend(self.around.dead.then_some(Air::Advance));
         }
         if self.around.heard {
             airs.extend([Air::WitnessAlive, Air::WitnessSilent]);
@@ -138,7 +165,7 @@ impl World {
 
     fn acts(&self, pair: u32) -> Vec<Act> {
         let durable = self.durable(pair);
-        let mut acts = vec![Act::Pause, Act::Force];
+        let mut acts = vec![Act::Pause, Act::Rest, Act::Force];
         if durable.pause.is_some() {
             acts.push(Act::Resume);
         }
@@ -148,12 +175,16 @@ impl World {
         if durable.blocked_until_wall_ms.is_some() {
             acts.push(Act::Unblock);
         }
-        let Some(run) = durable.open_run() else { return acts };
+        let Some(run) = durable.open_run() else {
+            acts.extend(self.around.died.then_some(Act::Failover));
+            return acts;
+        };
         acts.push(Act::Abandon);
         if run.stuck().next().is_some() {
             acts.push(Act::Retry);
         }
-        for (step, ..) in run.running().filter(|(step, ..)| !step.is_recheck()) {
+        acts.extend(run.stuck().map(Act::Skip));
+        for (step, ..) in run.running().filter(|(step, ..)| self.around.sent.contains(&(pair, *step))) {
             acts.push(Act::Done(step));
             acts.extend([Failure::Unknown, Failure::Permanent].map(|failure| Act::Failed(step, failure)));
             if step == Step::Fence {
@@ -173,6 +204,9 @@ impl World {
         }
         let faults = one.act.fault().into_iter().chain(one.dies_after.map(|_| DEATH));
         world.around.faults |= faults.fold(0, |set, fault| set | 1 << fault);
+        if let Act::Failed(step, _) = one.act {
+            world.around.failing = Some((one.pair, step));
+        }
         world.act(scope, one);
         if let Some(written) = one.dies_after {
             world.die(scope, self, usize::from(written));
@@ -197,14 +231,18 @@ impl World {
                 Order::Approve { request, accept_unfenced: unfenced.then(reason), accept_loss_ms: None }
             }
             (Act::Deny, Some(request), _) => Order::Deny { request, reason: reason() },
-            (Act::Force, ..) => {
-                Order::Failover { force: true, reason: reason(), accept_unfenced: None, accept_loss_ms: None }
+            (Act::Failover | Act::Force, ..) => {
+                let force = one.act == Act::Force;
+                Order::Failover { force, reason: reason(), accept_unfenced: None, accept_loss_ms: None }
             }
-            (Act::Pause, ..) => Order::Pause { for_ms: None, reason: reason() },
+            (Act::Pause | Act::Rest, ..) => {
+                Order::Pause { for_ms: (one.act == Act::Rest).then_some(2000), reason: reason() }
+            }
             (Act::Resume, ..) => Order::Resume,
             (Act::Unblock, ..) => Order::Unblock,
             (Act::Abandon, _, Some(run)) => Order::Abandon { run, reason: reason() },
             (Act::Retry, _, Some(run)) => Order::Retry { run, step: None },
+            (Act::Skip(step), _, Some(run)) => Order::Skip { run, step, reason: reason() },
             (Act::Done(step), ..) => return self.end(scope, one.pair, step, self.done(step)),
             (Act::Fenced, ..) => {
                 let outcome = FenceOutcome::Confirmed { how: "off".into(), at_wall_ms: self.now.wall_ms };
@@ -213,7 +251,7 @@ impl World {
             (Act::Failed(step, failure), ..) => {
                 return self.end(scope, one.pair, step, StepResult::Failed { failure, message: "it failed".into() });
             }
-            (Act::Approve { .. } | Act::Deny | Act::Abandon | Act::Retry, ..) => return,
+            (Act::Approve { .. } | Act::Deny | Act::Abandon | Act::Retry | Act::Skip(_), ..) => return,
         };
         let (pair, by, ticket) = (PairId(one.pair), "anna".to_owned(), Ticket(1));
         self.event(scope, Event::Ordered { pair, by, order, ticket });
@@ -234,6 +272,7 @@ impl World {
             return;
         };
         let run = run.id.clone();
+        self.around.sent.retain(|sent| *sent != (pair, step));
         self.event(scope, Event::StepEnded { pair: PairId(pair), run, step, attempt, result });
     }
 
@@ -243,6 +282,8 @@ impl World {
             Air::Returns => self.around.dead = false,
             Air::Advance => self.around.newest += 1,
             Air::WitnessSilent => self.around.heard = false,
+            Air::Syncs => self.around.syncing = true,
+            Air::Unfit => self.around.unfit = true,
             _ => {}
         }
         self.now = self.now + Duration::from_secs(if air == Air::Stall { 4 } else { 1 });
@@ -250,7 +291,7 @@ impl World {
             self.now.wall_ms += 10_000;
         }
         self.event(scope, Event::Tick);
-        let fit = if air == Air::Doubt { DOWN } else { Reading::Up };
+        let fit = if self.around.unfit || air == Air::Doubt { DOWN } else { Reading::Up };
         self.event(scope, Event::SelfRead { check: 0, observation: self.observe(fit) });
         for pair in 0..count(scope) {
             self.look(scope, pair, air);
@@ -296,13 +337,15 @@ impl World {
     }
 
     fn facts(&self) -> MirrorFacts {
+        // A takes a snapshot each second.
+        let source_ms = 1000 * i64::try_from(self.around.newest).unwrap_or(0);
         let image = ImageFacts {
             image: "rbd/data".into(),
             primary: false,
             newest_complete: Some(self.around.newest),
-            syncing: None,
+            syncing: self.around.syncing.then_some(self.around.newest + 1),
             progress: None,
-            source_time_ms: Some(START.wall_ms),
+            source_time_ms: Some(START.wall_ms + source_ms),
             orphan: false,
         };
         MirrorFacts { images: vec![image] }
@@ -324,6 +367,7 @@ impl World {
         self.records.push((self.now, Record::Started { version: "small".into(), config_digest }));
         let (state, commands) = resume(&scope.policy, state, self.now);
         self.state = state;
+        self.around.sent.clear();
         self.keep(commands);
     }
 
@@ -344,8 +388,12 @@ impl World {
 
     fn keep(&mut self, commands: Vec<Command>) {
         for command in commands {
-            if let Command::Journal(record) = command {
-                self.records.push((self.now, record));
+            match command {
+                Command::Journal(record) => self.records.push((self.now, record)),
+                Command::RunStep { pair, order } if !self.around.sent.contains(&(pair.0, order.step)) => {
+                    self.around.sent.push((pair.0, order.step));
+                }
+                _ => {}
             }
         }
     }
@@ -375,9 +423,10 @@ impl World {
     }
 }
 
-/// Time that goes by, beside the second in which A dies: every story has that one.
+/// Time that goes by, beside the second in which A dies, which every story has, and the one in which nobody looks, which comes
+/// once at most: what is decided right after a limit must be met by the most impatient story.
 fn is_patience(act: Act) -> bool {
-    matches!(act, Act::Second(_) | Act::Moment) && act != Act::Second(Air::Dies)
+    matches!(act, Act::Second(_)) && act != Act::Second(Air::Dies)
 }
 
 fn waits_for_nothing(pair: &DurablePair) -> bool {

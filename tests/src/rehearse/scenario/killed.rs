@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use understudy_core::{Record, RequestId, Role};
 
 use super::{WORD, b_serves};
+use crate::proof::{self, Account, Judged, Source};
 use crate::rehearse::moment::Moment;
 use crate::rehearse::play::Play;
 use crate::rehearse::show::Show;
@@ -35,7 +36,7 @@ type Tally = BTreeMap<String, usize>;
 
 pub async fn killed_everywhere(directory: PathBuf, show: Show) -> anyhow::Result<Table> {
     let Undisturbed { moments, wanted, table } = undisturbed(&directory.join("undisturbed"), show).await?;
-    let mut account = Account { show, total: moments.len(), over: 0, missed: Vec::new() };
+    let mut account = Tried { show, total: moments.len(), over: 0, missed: Vec::new(), judged: Judged::new() };
     show.say(&format!(
         "undisturbed: {} moments; the daemon is killed at each of them now, in a failover of its own",
         account.total
@@ -57,41 +58,45 @@ pub async fn killed_everywhere(directory: PathBuf, show: Show) -> anyhow::Result
     Ok(table)
 }
 
-/// A moment, whether the daemon was killed at it, and how long the failover took.
-type Killed = (Moment, bool, Duration);
+/// A moment, whether the daemon was killed at it, what was judged on its journal, and how long the failover took.
+type Killed = (Moment, bool, Judged, Duration);
 
 async fn one(place: PathBuf, moment: Moment, wanted: Tally, _turn: OwnedSemaphorePermit) -> anyhow::Result<Killed> {
     let began = Instant::now();
     let killed = tokio::time::timeout(LIMIT, killed_once(&place, &moment, &wanted)).await;
     let killed = killed.context("not over in time").flatten();
-    let was_killed = killed.with_context(|| format!("killed at {moment}; see {}", place.display()))?;
-    Ok((moment, was_killed, began.elapsed()))
+    let (was_killed, judged) = killed.with_context(|| format!("killed at {moment}; see {}", place.display()))?;
+    Ok((moment, was_killed, judged, began.elapsed()))
 }
 
 /// What came of each moment.
-struct Account {
+struct Tried {
     show: Show,
     total: usize,
     over: usize,
     missed: Vec<Moment>,
+    judged: Judged,
 }
 
-impl Account {
-    fn enter(&mut self, (moment, was_killed, took): Killed) {
+impl Tried {
+    fn enter(&mut self, (moment, was_killed, judged, took): Killed) {
         self.over += 1;
+        proof::add(&mut self.judged, &judged);
         let end = if was_killed { "same end, same effects" } else { "it did not come this time" };
         let (over, total) = (self.over, self.total);
         self.show.say(&format!("{over} of {total}: {moment}: {end}, {:.1} s", took.as_secs_f64()));
         self.missed.extend((!was_killed).then_some(moment));
     }
 
-    /// Demands that nothing was missed that comes always.
+    /// Demands that nothing was missed that comes always, and keeps how often each invariant was judged.
     fn close(self) -> anyhow::Result<()> {
         let always = self.missed.iter().filter(|moment| moment.always_comes());
         let in_vain: Vec<String> = always.map(ToString::to_string).collect();
         ensure!(in_vain.is_empty(), "nobody was killed at {}", in_vain.join(", "));
-        self.show.say(&format!("killed at {} moments of {}", self.total - self.missed.len(), self.total));
-        Ok(())
+        let what = format!("killed at {} moments of {}", self.total - self.missed.len(), self.total);
+        self.show.say(&what);
+        let account = Account::now(what, self.judged, None);
+        proof::keep(&proof::place(), Source::CrashTest, "killed-everywhere", &account)
     }
 }
 
@@ -116,8 +121,8 @@ async fn undisturbed(directory: &Path, show: Show) -> anyhow::Result<Undisturbed
     Ok(Undisturbed { moments, wanted: play.stage.world.ledger.tally(&COUNTED), table: play.table() })
 }
 
-/// Whether the moment came.
-async fn killed_once(directory: &Path, moment: &Moment, wanted: &Tally) -> anyhow::Result<bool> {
+/// Whether the moment came, and what was judged on the journal.
+async fn killed_once(directory: &Path, moment: &Moment, wanted: &Tally) -> anyhow::Result<(bool, Judged)> {
     let mut play = Play::begin_killed_at(directory, &Wishes::default(), moment.clone()).await?;
     play.arm()?;
     play.kill_a().await;
@@ -128,7 +133,7 @@ async fn killed_once(directory: &Path, moment: &Moment, wanted: &Tally) -> anyho
     b_serves(&mut play).await?;
     let tally = play.stage.world.ledger.tally(&COUNTED);
     ensure!(tally == *wanted, "other effects than undisturbed: {tally:?}, wanted {wanted:?}");
-    Ok(was_killed)
+    Ok((was_killed, play.judged))
 }
 
 /// Answers every question with yes and starts the daemon again when it was killed, until B is active. Whether it was.
