@@ -6,6 +6,7 @@
 #   # test: PACKAGE TEST_NAME [CARGO-ARGUMENTS]     this very test must fail, and by that alone the mutant is caught
 #   # simulated: S2 [STORIES]                       and so many stories (3000) of the simulation must meet a violation of that
 #                                                   invariant; left out where the guard stands in the shell, which is not simulated
+# Each verdict is also added to verdicts.tsv in the cache, where `tests/run invariants` takes the last one of each.
 # All are tried one after the other in one copy of the tree, so that each compiles only what it changed. They go package by
 # package, since a change of the core has everything else built anew.
 
@@ -13,7 +14,7 @@
 first_seed=1
 
 mutants() { # [PATTERN...]: default all
-  local patch order verdict seed invariant began table=$log/table
+  local patch order verdict seed invariant began table=$log/table verdicts=$cache/mutants/verdicts.tsv
   export CARGO_TARGET_DIR=$cache/mutants/target CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_DEBUG=0
   title "mutants"
   [ $# -gt 0 ] || set -- ''
@@ -29,11 +30,13 @@ mutants() { # [PATTERN...]: default all
     began=$SECONDS seed=- invariant=-
     judge "$patch" 8>&-
     printf '%-50s %-14s %10s  %-40s %4s s\n' "$(basename "$patch" .patch)" "$verdict" "$seed" "$invariant" "$((SECONDS - began))" | tee -a "$table"
+    printf '%s\t%s\t%s\t%s\t%s\n' "$(basename "$patch" .patch)" "$verdict" "$(test_of "$patch")" "$seed" "$invariant" >>"$verdicts"
     restore "$patch"
   done
   title "mutants: the table"
   printf '%-50s %-14s %10s  %s\n' "mutant" "by its test" "seed" "violated in simulation"; sort "$table"
 }
+test_of() { sed -n 's/^# test: [^ ]* \([^ ]*\).*/\1/p' "$1"; }
 package_by_package() { # "FILE:# test: PACKAGE ..." -> FILE
   sed -E 's/^([^:]*):# test: understudy-([a-z]+) .*/\2 \1/; s/^core /1 &/; s/^checker /2 &/; s/^actions /3 &/; s/^agent /4 &/' |
     sort | sed 's/.* //'; }

@@ -14,6 +14,12 @@ fn everything() -> Judged {
     Invariant::ALL.iter().map(|invariant| (invariant.to_string(), 1)).collect()
 }
 
+/// Such as `s01-guard`.
+fn guard_of(invariant: Invariant) -> String {
+    let name = invariant.to_string().to_lowercase();
+    format!("{}{:0>2}-guard", &name[..1], &name[1..])
+}
+
 /// Accounts of every source, and for each invariant a mutant that was caught.
 struct Kept {
     directory: TempDir,
@@ -27,8 +33,8 @@ impl Kept {
         }
         std::fs::create_dir(kept.patches()).unwrap();
         for invariant in Invariant::ALL {
-            kept.mutant(&invariant.to_string(), &format!("# {invariant}: a guard is gone"));
-            kept.verdict(&format!("{invariant}\tcaught\ta_test\t7\t{invariant}"));
+            kept.mutant(&guard_of(invariant));
+            kept.verdict(&format!("{}\tcaught\ta_test\t7\t{invariant}", guard_of(invariant)));
         }
         kept
     }
@@ -45,8 +51,8 @@ impl Kept {
         keep(&self.place(), source, name, &Account::now("a run".into(), judged, None)).unwrap();
     }
 
-    fn mutant(&self, name: &str, first: &str) {
-        std::fs::write(self.patches().join(format!("{name}.patch")), format!("{first}\n# test: x y\n")).unwrap();
+    fn mutant(&self, name: &str) {
+        std::fs::write(self.patches().join(format!("{name}.patch")), "# test: x y\n").unwrap();
     }
 
     fn verdict(&self, line: &str) {
@@ -104,22 +110,28 @@ fn an_invariant_that_nobody_judged_and_a_violation_are_lacks() {
 #[test]
 fn the_last_verdict_on_a_mutant_counts_and_one_that_was_not_tried_or_not_caught_is_a_lack() {
     let kept = Kept::whole();
-    kept.verdict("S1\tSURVIVED\ta_test");
-    kept.mutant("new", "# S10, L2: a guard of two");
+    kept.verdict("s01-guard\tSURVIVED\ta_test\t-\t-");
+    kept.verdict("s11-guard\tcaught\ta_test\t-\tNOT MET");
+    kept.mutant("l02-new");
     kept.verdict("of-yesterday\tcaught\tgone\t\t");
 
     let proof = kept.proof();
 
-    assert_eq!(proof.lacks(), ["mutant S1: SURVIVED", "mutant new was not tried: `tests/run mutants new`"]);
+    let lacks = [
+        "mutant l02-new was not tried: `tests/run mutants l02-new`",
+        "mutant s01-guard: SURVIVED by its test, simulated: -",
+        "mutant s11-guard: caught by its test, simulated: NOT MET",
+    ];
+    assert_eq!(proof.lacks(), lacks);
     assert!(proof.to_string().contains("| L2 | 1 | 1 | 1 | 1 | 1 of 2 |"), "{proof}");
-    assert!(proof.to_string().contains("| new | S10, L2 | not tried | | | |"), "{proof}");
+    assert!(proof.to_string().contains("| l02-new | L2 | not tried | | | |"), "{proof}");
     assert!(!proof.to_string().contains("of-yesterday"), "{proof}");
 }
 
 #[test]
 fn an_invariant_without_a_mutant_is_a_lack() {
     let kept = Kept::whole();
-    std::fs::remove_file(kept.patches().join("L1.patch")).unwrap();
+    std::fs::remove_file(kept.patches().join("l01-guard.patch")).unwrap();
 
     assert_eq!(kept.proof().lacks(), ["L1 has no mutant"]);
 }

@@ -9,13 +9,14 @@ use understudy_checker::Invariant;
 
 /// The verdict on a mutant whose test has failed, as it must.
 const CAUGHT: &str = "caught";
+/// What stands for the violated invariant where the simulation was to violate one, and did not.
+const NOT_SIMULATED: [&str; 2] = ["NOT MET", "NO VERDICT"];
 
 /// A build from which one guard is taken away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mutant {
+    /// Such as `s02-observe-writes`.
     name: String,
-    /// The invariants that the guard holds, as the patch's first line has them.
-    about: Vec<String>,
     verdict: Option<Verdict>,
 }
 
@@ -30,11 +31,18 @@ struct Verdict {
 
 impl Mutant {
     pub(super) fn is_about(&self, invariant: Invariant) -> bool {
-        self.about.iter().any(|name| *name == invariant.to_string())
+        self.about() == invariant.to_string()
     }
 
     pub(super) fn is_caught(&self) -> bool {
-        self.verdict.as_ref().is_some_and(|verdict| verdict.says == CAUGHT)
+        self.verdict.as_ref().is_some_and(Verdict::is_caught)
+    }
+
+    /// The invariant that the guard holds, by the name: of `s02-observe-writes` S2.
+    fn about(&self) -> String {
+        let (word, _) = self.name.split_once('-').unwrap_or((&self.name, ""));
+        let (letter, number) = word.split_at_checked(1).unwrap_or_default();
+        format!("{}{}", letter.to_uppercase(), number.trim_start_matches('0'))
     }
 
     /// What is missing for it to count.
@@ -42,16 +50,23 @@ impl Mutant {
         let Self { name, verdict, .. } = self;
         match verdict {
             None => Some(format!("mutant {name} was not tried: `tests/run mutants {name}`")),
-            Some(verdict) if verdict.says == CAUGHT => None,
-            Some(verdict) => Some(format!("mutant {name}: {}", verdict.says)),
+            Some(verdict) if verdict.is_caught() => None,
+            Some(Verdict { says, invariant, .. }) => {
+                Some(format!("mutant {name}: {says} by its test, simulated: {invariant}"))
+            }
         }
+    }
+}
+
+impl Verdict {
+    fn is_caught(&self) -> bool {
+        self.says == CAUGHT && !NOT_SIMULATED.contains(&self.invariant.as_str())
     }
 }
 
 impl fmt::Display for Mutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, about, verdict } = self;
-        let about = about.join(", ");
+        let (Self { name, verdict }, about) = (self, self.about());
         match verdict {
             None => write!(f, "| {name} | {about} | not tried | | | |"),
             Some(Verdict { says, test, seed, invariant }) => {
@@ -72,18 +87,10 @@ pub(super) fn collect(patches: &Path, verdicts: &Path) -> anyhow::Result<Vec<Mut
     for entry in std::fs::read_dir(patches).with_context(|| format!("failed to list {}", patches.display()))? {
         let path = entry?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".patch")) else { continue };
-        let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-        mutants.push(Mutant { name: name.to_owned(), about: about(&text), verdict: known.remove(name) });
+        mutants.push(Mutant { name: name.to_owned(), verdict: known.remove(name) });
     }
     mutants.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(mutants)
-}
-
-/// "# S10, L2: a promote ..." is about S10 and L2.
-fn about(patch: &str) -> Vec<String> {
-    let first = patch.lines().next().and_then(|line| line.strip_prefix('#')).unwrap_or_default();
-    let (names, _) = first.split_once(':').unwrap_or_default();
-    names.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
 fn verdicts_in(text: &str) -> BTreeMap<String, Verdict> {
