@@ -27,7 +27,7 @@ pub enum Air {
     Doubt,
     /// A self-check fails from here on.
     Unfit,
-    /// We stand still for longer than a stall.
+    /// We stand still for longer than a stall, but not for so long that a reading grows stale.
     Stall,
     /// The wall clock jumps.
     Jump,

@@ -286,7 +286,7 @@ impl World {
             Air::Unfit => self.around.unfit = true,
             _ => {}
         }
-        self.now = self.now + Duration::from_secs(if air == Air::Stall { 4 } else { 1 });
+        self.now = self.now + Duration::from_secs(if air == Air::Stall { 3 } else { 1 });
         if air == Air::Jump {
             self.now.wall_ms += 10_000;
         }
