@@ -13,7 +13,7 @@ use understudy_config::{Hook, StorageHooks};
 
 use crate::looks::Looks;
 use crate::promote_keeper::boot_ms;
-use crate::promote_try::{Promote, Subject, in_time, too_old};
+use crate::promote_try::{Promote, Subject, begun_too_long_ago, in_time, too_old};
 use crate::{Context, StepDone, StepError, Words, hook};
 
 /// The note in which try the promote webhook was called, or was about to be.
@@ -47,9 +47,11 @@ pub(crate) async fn promote(ctx: &Context, hooks: &StorageHooks) -> Result<StepD
             }
             let attempt = ctx.order.attempt.to_string();
             match ctx.noted(ASKED) {
-                None if ctx.order.start_before_ms.is_some_and(|limit| boot_ms() >= limit) => return Err(too_old()),
                 // The agent died with this try under way. Only a human's retry asks again.
                 Some(asked) if asked == attempt => return was_asked(hooks, &words).await,
+                asked if ctx.order.start_before_ms.is_some_and(|limit| boot_ms() >= limit) => {
+                    return Err(asked.map_or_else(too_old, |_| begun_too_long_ago()));
+                }
                 Some(_) | None => {}
             }
             ctx.gate.note(ASKED, attempt).await?;

@@ -2,8 +2,8 @@
 //!
 //! This is the point of no return. First every image that an earlier try has begun is waited for and judged
 //! ([`promote_try`](crate::promote_try)). Then *all* images that are left are asked whether they may be promoted: nobody
-//! has them open, no promote has left its mark on them, their snapshots are those of the consistency point, and the recheck
-//! that the first of them rests on is still young. Only then all
+//! has them open, no promote has left its mark on them, their snapshots are those of the consistency point, and what the
+//! order rests on is still young. Only then all
 //! of them are promoted, at the same time: each needs four commits of Ceph's monitor, and together they share them.
 //!
 //! In: the images, and what the consistency point said of them. Out: every image primary, or which one is not. Start
@@ -40,12 +40,9 @@ pub(crate) async fn run(ctx: &Context, settings: &Rbd) -> Result<StepDone, StepE
     let settled = all(join_all(promotes.iter().map(Promote::settle)).await)?;
     let left = promotes.iter().zip(&settled).filter(|(_, settled)| settled.is_none()).map(|(promote, _)| promote);
     let left: Vec<_> = left.collect();
-    let is_first = left.len() == promotes.len();
-    if is_first {
+    if !left.is_empty() {
         in_time(ctx, &promotes)?;
-    }
-    all(join_all(left.iter().map(|promote| promote.subject.check(ctx))).await)?;
-    if is_first {
+        all(join_all(left.iter().map(|promote| promote.subject.check(ctx))).await)?;
         in_time(ctx, &promotes)?;
     }
     let mut started = Vec::new();

@@ -17,7 +17,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -57,21 +57,28 @@ pub(crate) struct Promote<'a, S> {
     pub subject: S,
 }
 
-/// A promote that no try has begun rests on its recheck alone, and is not started once that is too old: the agent may have
-/// been down for an hour since it was ordered (S2). What has begun must be brought to its end.
+/// No promote is started once what it rests on is too old: the agent may have been down for an hour since it was ordered
+/// (S2).
 ///
 /// # Errors
-/// [`StepError::NotBegun`]: the recheck comes first.
+/// [`StepError::NotBegun`]: no try has begun, and the recheck comes first. [`StepError::Permanent`]: one has, so that
+/// nothing is rechecked by itself any more.
 pub(crate) fn in_time<S: Subject>(ctx: &Context, promotes: &[Promote<'_, S>]) -> Result<(), StepError> {
     if ctx.order.start_before_ms.is_none_or(|limit| boot_ms() < limit) {
         return Ok(());
     }
     for promote in promotes {
         if promote.was_begun()? {
-            return Ok(());
+            return Err(begun_too_long_ago());
         }
     }
     Err(too_old())
+}
+
+pub(crate) fn begun_too_long_ago() -> StepError {
+    StepError::permanent(
+        "nothing more was promoted: the agent was away since this try was ordered; a retry looks at A first",
+    )
 }
 
 pub(crate) fn too_old() -> StepError {
@@ -101,7 +108,34 @@ impl<'a, S: Subject> Promote<'a, S> {
                 return Ok(Some(done));
             }
         }
-        Ok(self.subject.is_primary().await?.then(|| format!("{} is primary", self.name())))
+        if self.subject.is_primary().await? {
+            return Ok(Some(format!("{} is primary", self.name())));
+        }
+        self.is_alone()?;
+        Ok(None)
+    }
+
+    /// No promote of this subject that another run has begun may still live: a run that was abandoned leaves its promote
+    /// behind, and two at once are what nobody has ever tried (S10).
+    fn is_alone(&self) -> Result<(), StepError> {
+        let runs = self.ctx.state.join("runs");
+        let entries = match fs::read_dir(&runs) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(|source| self.unreadable(&runs, source))?,
+        };
+        for entry in entries {
+            let run = entry.map_err(|source| self.unreadable(&runs, source))?.path();
+            for folder in self.folders_of(&run)? {
+                let State::Running(process) = self.state(&folder)? else { continue };
+                let pid = process.map_or_else(String::new, |process| format!(", process {}", process.pid));
+                let at = folder.path().display();
+                return Err(StepError::permanent(format!(
+                    "nothing was promoted: a promote of {} still runs{pid}, see {at}; it is neither killed nor joined by another",
+                    self.name()
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Whether any try has begun a promote of this subject. Only then is the run beyond return.
@@ -128,7 +162,7 @@ impl<'a, S: Subject> Promote<'a, S> {
 
     /// Whether a human was told of the end of this try before he ordered the present one.
     fn is_spent(&self, folder: &Folder) -> Result<bool, StepError> {
-        let judged = folder.judged().map_err(|source| self.unreadable(folder, source))?;
+        let judged = folder.judged().map_err(|source| self.unreadable(folder.path(), source))?;
         Ok(judged.is_some_and(|attempt| attempt < self.ctx.order.attempt))
     }
 
@@ -171,7 +205,7 @@ impl<'a, S: Subject> Promote<'a, S> {
             Err(error) => error.whole(),
         };
         // From here on only a human goes on, and on disk it says so before he is told.
-        folder.judge(self.ctx.order.attempt).map_err(|source| self.unreadable(folder, source))?;
+        folder.judge(self.ctx.order.attempt).map_err(|source| self.unreadable(folder.path(), source))?;
         Err(StepError::permanent(format!("the promote of {} {}: {why}", self.name(), text(how.as_ref()))))
     }
 
@@ -222,13 +256,18 @@ impl<'a, S: Subject> Promote<'a, S> {
 
     /// The folders of all tries so far, the oldest first.
     fn folders(&self) -> Result<Vec<Folder>, StepError> {
+        self.folders_of(&self.run_folder())
+    }
+
+    /// The same of the run whose promotes lie in `run`.
+    fn folders_of(&self, run: &Path) -> Result<Vec<Folder>, StepError> {
         let mut folders = Vec::new();
         while folders.len() < usize::from(u16::MAX) {
-            let folder = self.folder(folders.len() + 1);
+            let folder = self.folder_of(run, folders.len() + 1);
             match folder.path().try_exists() {
                 Ok(true) => folders.push(folder),
                 Ok(false) => break,
-                Err(source) => return Err(self.unreadable(&folder, source)),
+                Err(source) => return Err(self.unreadable(folder.path(), source)),
             }
         }
         Ok(folders)
@@ -239,23 +278,28 @@ impl<'a, S: Subject> Promote<'a, S> {
     }
 
     pub(crate) fn folder(&self, number: usize) -> Folder {
-        let run = as_file_name(self.ctx.order.run.as_str());
-        let promote = format!("promote-{}-{number}", as_file_name(self.name()));
-        Folder::at(PathBuf::from_iter([&self.ctx.state, &"runs".into(), &run.into(), &promote.into()]))
+        self.folder_of(&self.run_folder(), number)
+    }
+
+    fn folder_of(&self, run: &Path, number: usize) -> Folder {
+        Folder::at(run.join(format!("promote-{}-{number}", as_file_name(self.name()))))
+    }
+
+    fn run_folder(&self) -> PathBuf {
+        self.ctx.state.join("runs").join(as_file_name(self.ctx.order.run.as_str()))
     }
 
     fn state(&self, folder: &Folder) -> Result<State, StepError> {
-        folder.state().map_err(|source| self.unreadable(folder, source))
+        folder.state().map_err(|source| self.unreadable(folder.path(), source))
     }
 
     fn close(&self, folder: &Folder) -> Result<bool, StepError> {
-        folder.close().map_err(|source| self.unreadable(folder, source))
+        folder.close().map_err(|source| self.unreadable(folder.path(), source))
     }
 
     /// Nobody may guess whether a promote runs.
-    fn unreadable(&self, folder: &Folder, source: io::Error) -> StepError {
-        let what =
-            format!("failed to use {}, which says whether a promote of {} runs", folder.path().display(), self.name());
+    fn unreadable(&self, folder: &Path, source: io::Error) -> StepError {
+        let what = format!("failed to use {}, which says whether a promote of {} runs", folder.display(), self.name());
         StepError::Permanent { what, source: Some(Box::new(source)) }
     }
 }

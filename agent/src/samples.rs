@@ -117,6 +117,7 @@ pub fn run() -> Run {
         accepted: LossBound::AtMost(960_000),
         writeback_ms: 35_000,
         served_until_wall_ms: None,
+        out_of_sight: false,
         steps: steps().into_iter().map(entry).collect(),
         phase: Phase::Forward,
         fence: None,

@@ -184,7 +184,7 @@ site_up() {
   local uuid; uuid=$(cat /proc/sys/kernel/random/uuid)
   ceph-osd --mkfs -i 0 -c "$d/ceph.conf" --osd-uuid "$uuid" >"$d/log/osd-mkfs.out" 2>&1 &
   local mkfs=$!
-  wait_for 60 "mon.$s" c "$s" --connect-timeout 5 mon stat
+  wait_for 30 "mon.$s" c "$s" --connect-timeout 5 mon stat
   start_one "$s" mgr
   c "$s" osd new "$uuid" 0 >/dev/null
   wait "$mkfs"

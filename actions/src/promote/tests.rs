@@ -330,15 +330,34 @@ async fn a_promote_that_lives_is_waited_for_however_old_its_recheck_is() {
 }
 
 #[tokio::test]
-async fn what_was_begun_is_brought_to_its_end_however_old_the_recheck_is() {
+async fn an_image_that_is_left_is_not_promoted_by_an_order_that_is_too_old_and_nothing_calls_the_run_unbegun() {
     let site = Site::quiesced(BOTH);
     site.write("rbd/db/promote", "exit 5");
     promote(&site, 1).await.unwrap_err();
     site.write("rbd/db/promote", r#"cp "$dir/promoted.info" "$at/info"; cp "$dir/promoted.snaps" "$at/snaps""#);
 
-    promote_late(&site, 2).await.unwrap();
+    let error = promote_late(&site, 2).await.unwrap_err();
+    assert_eq!((error.failure(), forced(&site)), (Failure::Permanent, 2), "{error}");
 
+    promote(&site, 3).await.unwrap();
     assert_eq!(forced(&site), 3);
+}
+
+#[tokio::test]
+async fn nothing_is_promoted_beside_a_promote_that_an_earlier_run_left_behind() {
+    let site = Site::quiesced(&[IMAGE]);
+    site.write("rbd/data/promote", WAITS);
+    let gone = tokio::spawn(promote(&site, 1));
+    running(&site).await;
+    gone.abort();
+
+    let ctx = site.context_with(Step::Promote, |order| order.run = "nexus-8-failover".into());
+    let error = run(&ctx, &site.settings("")).await.unwrap_err();
+
+    assert_eq!((error.failure(), forced(&site)), (Failure::Permanent, 1));
+    assert!(error.to_string().contains("still runs, process"), "{error}");
+    site.write("rbd/data/go", "");
+    assert!(promote(&site, 1).await.unwrap().detail.contains("is primary"));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Pair {
                 scene.rule(Invariant::S2, over, || "a pause ended by itself before its time".into())
             }
             Record::Unblocked { by, .. } => {
-                self.blocked = false;
+                (self.blocked, self.block_told) = (false, false);
                 scene.rule(Invariant::S11, !by.is_empty(), || "nobody lifted the recovery block".into())
             }
             _ => Ok(()),

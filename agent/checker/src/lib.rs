@@ -97,6 +97,7 @@ impl Checker {
         }
         match record {
             Record::Started { .. } => self.pairs.values_mut().for_each(|pair| pair.restart(*at)),
+            Record::Doubt { why: Some(_) } => self.pairs.values_mut().for_each(Pair::lose_sight),
             Record::Snapshot { pairs } => {
                 for (name, durable) in pairs {
                     let pair = self.pairs.entry(name.clone()).or_default();

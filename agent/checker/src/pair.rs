@@ -38,6 +38,8 @@ pub struct Pair {
     pub pause: Option<Pause>,
     /// No automatic failover until a human lifts it.
     pub blocked: bool,
+    /// The record of the block: it may be missing after a run's, where a crash came between the two.
+    pub block_told: bool,
     pub times: Times,
     pub clock_error_ms: Option<u64>,
     pub seen_alive: bool,
@@ -88,10 +90,14 @@ impl Pair {
                 Ok(())
             }
             Record::Blocked { .. } => {
-                self.blocked = true;
+                (self.blocked, self.block_told) = (true, true);
                 Ok(())
             }
             Record::SourceTime { image, snapshot, time_ms, .. } => {
+                let latest = self.clock_error_ms.map(|error| scene.at.wall_ms.saturating_add_unsigned(error));
+                scene.rule(Invariant::S8, latest.is_none_or(|latest| *time_ms <= latest), || {
+                    format!("snapshot {snapshot} of {image} is of the future, by more than the clocks differ")
+                })?;
                 self.times.learn(image, *snapshot, *time_ms);
                 Ok(())
             }
@@ -177,13 +183,21 @@ impl Pair {
         }
     }
 
+    /// A was out of sight: the agent was in doubt, or a witness was not heard.
+    pub fn lose_sight(&mut self) {
+        if let Some(run) = &mut self.run {
+            run.lose_sight();
+        }
+    }
+
     /// Begins with what a snapshot says: the records before it are not at hand.
     pub fn take_over(&mut self, durable: &DurablePair, at: Now) {
         self.role = durable.role.clone();
         self.half_way.clone_from(&durable.half_way);
         self.epoch = durable.epoch;
         self.pause.clone_from(&durable.pause);
-        self.blocked = durable.blocked_until_wall_ms.is_some();
+        self.block_told = durable.blocked_until_wall_ms.is_some();
+        self.blocked = self.block_told || durable.open_run().is_some();
         self.requests = durable.requests;
         self.question = durable.request.clone().map(|request| Open { request, answerable: true });
         self.clock_error_ms = durable.clock_error_ms;
@@ -203,7 +217,7 @@ impl Pair {
             Some("epoch")
         } else if self.pause != theirs.pause {
             Some("pause")
-        } else if self.blocked != theirs.blocked_until_wall_ms.is_some() {
+        } else if self.block_told != theirs.blocked_until_wall_ms.is_some() {
             Some("block")
         } else if self.requests != theirs.requests {
             Some("number of questions")

@@ -7,7 +7,7 @@ use understudy_core::{
     Now, PageKind, Phase, Reading, Record, Role, Run, RunId, Site, Step, StepResult, StepStatus,
 };
 
-use crate::loss::{bound, within};
+use crate::loss::{bound, oldest, within};
 use crate::order::{done_before, is_recheck, may_be_left_out, over_before, route_before};
 use crate::pair::{Owed, Pair};
 use crate::starting::check_accepted;
@@ -78,6 +78,10 @@ pub struct RunSoFar {
     /// What was journaled since the last promote.
     proof: Option<FenceProof>,
     bound: Option<LossBound>,
+    /// When the primary took the oldest of the snapshots that the consistency point names.
+    oldest_ms: Option<i64>,
+    /// A was out of sight since it was looked at for this run: nobody can tell what it took meanwhile.
+    out_of_sight: bool,
     /// A sign of life that has not stopped it yet.
     life: Option<String>,
     /// The agent was restarted before the promote, and has not looked at A again.
@@ -114,8 +118,21 @@ impl RunSoFar {
             consent: run.unfenced.clone(),
             proof: None,
             bound: run.bound,
+            oldest_ms: oldest(&run.points),
+            out_of_sight: run.out_of_sight,
             life: None,
             unseen: false,
+        }
+    }
+
+    pub fn lose_sight(&mut self) {
+        self.out_of_sight |= !self.ended;
+    }
+
+    fn loss_ends_ms(&self, now: Now) -> i64 {
+        match &self.fence {
+            Some(FenceOutcome::Confirmed { at_wall_ms, .. }) => *at_wall_ms,
+            Some(FenceOutcome::Unconfirmed { .. }) | None => self.served_until_ms.unwrap_or(now.wall_ms),
         }
     }
 
@@ -123,6 +140,7 @@ impl RunSoFar {
     pub fn restart(&mut self, now: Now) {
         // A life that was seen and not acted on died with who saw it: the run that goes on looks anew.
         self.life = None;
+        self.lose_sight();
         let beyond = self.going == Going::Back || self.was_begun(Step::PromoteRecheck);
         self.unseen = !self.ended && !beyond && self.is_done(Step::Recheck);
         for (step, progress) in &mut self.steps {
@@ -403,7 +421,7 @@ impl Pair {
             (Step::ConsistencyPoint, Finding::Mirror(facts)) => self.learn_bound(scene, id, facts)?,
             (Step::Recheck | Step::PromoteRecheck, finding) => {
                 self.check_recheck(scene, id, step, p, finding)?;
-                self.open_mut(id)?.unseen = false;
+                self.look_again(scene, id)?;
             }
             _ => {}
         }
@@ -412,13 +430,23 @@ impl Pair {
 
     fn learn_bound(&mut self, scene: &Scene<'_>, id: &RunId, facts: &MirrorFacts) -> Kept {
         let (oldest, error) = (self.times.oldest_left(facts), self.clock_error_ms);
-        let now_ms = scene.at.wall_ms;
         let run = self.open_mut(id)?;
-        let end_ms = match &run.fence {
-            Some(FenceOutcome::Confirmed { at_wall_ms, .. }) => *at_wall_ms,
-            Some(FenceOutcome::Unconfirmed { .. }) | None => run.served_until_ms.unwrap_or(now_ms),
-        };
-        run.bound = Some(bound(oldest, end_ms, error, run.writeback_ms));
+        run.oldest_ms = oldest;
+        run.bound = Some(bound(oldest, run.loss_ends_ms(scene.at), error, run.writeback_ms));
+        Ok(())
+    }
+
+    /// A that nobody watched may have served until it was looked at again (S8).
+    fn look_again(&mut self, scene: &Scene<'_>, id: &RunId) -> Kept {
+        let error = self.clock_error_ms;
+        let run = self.open_mut(id)?;
+        run.unseen = false;
+        if std::mem::take(&mut run.out_of_sight) {
+            run.served_until_ms = run.served_until_ms.map(|until| until.max(scene.at.wall_ms));
+            if run.bound.is_some() {
+                run.bound = Some(bound(run.oldest_ms, run.loss_ends_ms(scene.at), error, run.writeback_ms));
+            }
+        }
         Ok(())
     }
 

@@ -32,6 +32,9 @@ impl Pair {
         match record {
             Record::Signal { probe, from, to, .. } => self.take_signal(scene, probe, *from, *to),
             Record::Witness { witness, says, .. } => {
+                if *says != WitnessSays::Down {
+                    self.lose_sight();
+                }
                 self.witnesses.insert(witness.clone(), Heard { says: *says, since: scene.at });
                 Ok(())
             }

@@ -49,12 +49,14 @@ impl PairState {
         loss_bound(&points, LossTerms { end_wall_ms, clock_error_ms: self.durable.clock_error_ms, writeback_ms })
     }
 
-    /// With a third-site witness that says Down: the last instant at which anybody saw A alive, plus one grid period.
+    /// With a third-site witness that says Down: the last instant at which anybody saw A alive plus one grid period, or when
+    /// this witness began to say so without a gap, whichever is later. Nobody can tell what A did before.
     fn served_until(&self, rules: &PairPolicy, now: Now) -> Option<i64> {
-        self.signs.third_site_down(rules, 0, now)?;
+        let down_since_ms = self.signs.third_site_down_since(rules)?;
         let slowest = rules.probes.iter().map(|p| millis(p.period)).max().unwrap_or(0);
-        let (_, at_ms) = self.signs.life_source(rules)?;
-        Some(now.wall_ms - signed(now.boot_ms.saturating_sub(at_ms + slowest)))
+        let (_, seen_ms) = self.signs.life_source(rules)?;
+        let until_ms = down_since_ms.max(seen_ms + slowest);
+        Some(now.wall_ms - signed(now.boot_ms.saturating_sub(until_ms)))
     }
 
     /// Every gate between now and a run, with its value.
@@ -370,6 +372,7 @@ impl PairState {
             accepted,
             writeback_ms: millis(scene.rules.writeback_window),
             served_until_wall_ms: self.served_until(scene.rules, now),
+            out_of_sight: false,
             steps: steps.map(|step| StepEntry { step, began: None, status: StepStatus::Pending }).collect(),
             phase: Phase::Forward,
             fence: None,

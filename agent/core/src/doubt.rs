@@ -23,7 +23,10 @@ pub enum Doubt {
 pub struct Fitness {
     /// The self-checks' signals.
     pub signals: Vec<Signal>,
-    last: Option<Now>,
+    /// The clocks at the last event, or when this began.
+    last: Now,
+    /// Whether there was an event: until then nobody stood still.
+    begun: bool,
     reason: Option<Doubt>,
     until_ms: u64,
     since: Option<Now>,
@@ -38,7 +41,8 @@ impl Fitness {
     pub fn new(policy: &Policy, now: Now) -> Self {
         Self {
             signals: policy.self_checks.iter().map(|_| Signal::new(now)).collect(),
-            last: None,
+            last: now,
+            begun: false,
             reason: None,
             until_ms: 0,
             since: None,
@@ -61,8 +65,12 @@ impl Fitness {
 
     /// Compares the clocks with those of the event before. Returns by how much they parted since.
     pub(crate) fn watch_clocks(&mut self, policy: &Policy, now: Now) -> u64 {
-        let Some(last) = self.last.replace(now) else { return 0 };
+        let last = std::mem::replace(&mut self.last, now);
+        let begun = std::mem::replace(&mut self.begun, true);
         let parted = now.parted_since(last);
+        if !begun && parted <= millis(policy.clock_jump) {
+            return parted;
+        }
         if now.boot_id != last.boot_id || now.boot_ms.saturating_sub(last.boot_ms) > millis(policy.stall) {
             self.raise(Doubt::Stall, policy, now);
         } else if parted > millis(policy.clock_jump) {

@@ -78,7 +78,15 @@ impl PairState {
             && self.durable.pause.is_none()
             && self.lease_gate(scene.rules, now).open
             && (!needs_fence(step) || self.fenced(scene, run).is_some())
+            && (step != Step::Promote || run.authority.is_forced() || self.sees(scene))
             && (!matches!(step, Step::Route(_) | Step::RouteCheck) || self.is_verified_freshly(scene, run))
+    }
+
+    /// Whether everything that may tell of a living A was asked since this process began, and we can vouch for ourselves: a
+    /// human's retry right after a restart would else go by nothing (S2, S3).
+    fn sees(&self, scene: &Scene<'_>) -> bool {
+        let read = self.signs.quorum(scene.rules).all(|(_, signal)| signal.last_started_ms.is_some());
+        read && self.signs.witnesses.iter().all(|state| state.last_started_ms.is_some()) && !scene.doubts()
     }
 
     /// A promote rests on readings younger than one period (S2). A retried one was begun on such, and is beyond return.
@@ -130,6 +138,15 @@ impl PairState {
         });
         let attempt = before + 1;
         let pair = scene.rules.name.clone();
+        let start_before_ms = (step == Step::Promote).then(|| {
+            // A retried promote rests on what is known now; the looks of either may take two calls.
+            let rests_on = if run.was_begun(step) {
+                (scene.now() + self.slowest(scene)).boot_ms
+            } else {
+                self.recheck_holds_until_ms(scene, run)
+            };
+            rests_on.saturating_add(millis(2 * scene.rules.plan.lease_margin))
+        });
         if step == Step::Promote
             && let Some(proof) = self.fenced(scene, run)
         {
@@ -140,16 +157,16 @@ impl PairState {
         if step.is_recheck() {
             scene.out.push(Command::ProbeNow { pair: scene.id });
         } else {
-            self.send(scene, step, attempt, attempt > 1);
+            self.send(scene, step, attempt, attempt > 1, start_before_ms);
         }
     }
 
-    /// Until when a promote may be started that nobody has started yet: its recheck holds for one period, and its own looks
-    /// may take two calls. After that the recheck comes first, however the time went by: a crash, a pause, a lost lease (S2).
-    fn start_before_ms(&self, scene: &Scene<'_>, run: &Run) -> u64 {
+    /// Until when a promote may be started: its recheck holds for one period. After that it is looked again, however the time
+    /// went by: a crash, a pause, a lost lease (S2).
+    fn recheck_holds_until_ms(&self, scene: &Scene<'_>, run: &Run) -> u64 {
         match run.entry(Step::PromoteRecheck).map(|entry| &entry.status) {
             Some(StepStatus::Done { at, .. }) if at.boot_id == scene.now().boot_id => {
-                (*at + self.slowest(scene) + 2 * scene.rules.plan.lease_margin).boot_ms
+                (*at + self.slowest(scene)).boot_ms
             }
             _ => 0,
         }
@@ -159,7 +176,7 @@ impl PairState {
         self.signs.quorum(scene.rules).map(|(probe, _)| probe.period).max().unwrap_or_default()
     }
 
-    fn send(&self, scene: &mut Scene<'_>, step: Step, attempt: u32, resumed: bool) {
+    fn send(&self, scene: &mut Scene<'_>, step: Step, attempt: u32, resumed: bool, start_before_ms: Option<u64>) {
         let Some(run) = self.durable.open_run() else { return };
         let order = StepOrder {
             run: run.id.clone(),
@@ -173,7 +190,7 @@ impl PairState {
             nonce: run.nonce.clone(),
             notes: run.notes.clone(),
             bound: run.bound,
-            start_before_ms: (step == Step::Promote).then(|| self.start_before_ms(scene, run)),
+            start_before_ms,
         };
         scene.out.push(Command::RunStep { pair: scene.id, order: Box::new(order) });
     }
@@ -182,12 +199,29 @@ impl PairState {
     /// pause and for a look at A, like every step.
     fn send_again(&mut self, scene: &mut Scene<'_>) {
         let free = self.durable.pause.is_none() && self.lease_gate(scene.rules, scene.now()).open;
-        let Some(run) = self.durable.open_run().filter(|run| free && is_looked_at(run, Step::Fence)) else { return };
-        let due: Vec<(Step, u32)> = self.unsent.iter().copied().filter(|one| is_under_way(run, *one)).collect();
-        self.unsent.clear();
-        for (step, attempt) in due {
-            self.send(scene, step, attempt, true);
+        if self.unsent.is_empty() || !self.durable.open_run().is_some_and(|run| free && is_looked_at(run, Step::Fence))
+        {
+            return;
         }
+        for (step, attempt) in self.still_unsent() {
+            self.send_once_more(scene, step, attempt);
+        }
+    }
+
+    /// The world may have gone on while nobody watched: a switch of the route goes on only from a `verify` that is young
+    /// (S9), and a promote that nobody has started yet from a recheck that is (S2).
+    fn send_once_more(&mut self, scene: &mut Scene<'_>, step: Step, attempt: u32) {
+        let Some(run) = self.durable.open_run() else { return };
+        if matches!(step, Step::Route(_) | Step::RouteCheck) && !self.is_verified_freshly(scene, run) {
+            return self.end_unsent(
+                scene,
+                step,
+                attempt,
+                "it was under way when the agent ended, and verify is too old",
+            );
+        }
+        let start_before_ms = (step == Step::Promote).then(|| self.recheck_holds_until_ms(scene, run));
+        self.send(scene, step, attempt, true, start_before_ms);
     }
 
     /// After a restart A is looked at before anything is done to it: an agent that was down for an hour knows nothing of
@@ -209,17 +243,25 @@ impl PairState {
 
     /// A run that stops takes nothing up again that was under way when the agent ended, but the way back itself.
     fn leave_unsent(&mut self, scene: &mut Scene<'_>) {
-        let Some(run) = self.durable.open_run() else { return };
-        let under_way = std::mem::take(&mut self.unsent).into_iter().filter(|one| is_under_way(run, *one));
-        let (back, left): (Vec<_>, Vec<_>) = under_way.partition(|(step, _)| *step == Step::MirrorBack);
+        let (back, left): (Vec<_>, Vec<_>) = self.still_unsent().into_iter().partition(|(s, _)| *s == Step::MirrorBack);
         self.unsent = back;
         for (step, attempt) in left {
-            let message = "it was under way when the agent ended, and the run stops".to_owned();
-            let result = StepResult::Failed { failure: Failure::Unknown, message };
-            let result = if step == Step::Fence { fence_always_ends(result) } else { result };
-            let again = self.again(scene, step, attempt, &result);
-            self.end_step(scene, step, attempt, result, again);
+            self.end_unsent(scene, step, attempt, "it was under way when the agent ended, and the run stops");
         }
+    }
+
+    /// What was under way when the agent ended, and is still. One that was overdue while it waited is a human's by now.
+    fn still_unsent(&mut self) -> Vec<(Step, u32)> {
+        let unsent = std::mem::take(&mut self.unsent);
+        let Some(run) = self.durable.open_run() else { return vec![] };
+        unsent.into_iter().filter(|one| is_under_way(run, *one)).collect()
+    }
+
+    fn end_unsent(&mut self, scene: &mut Scene<'_>, step: Step, attempt: u32, message: &str) {
+        let result = StepResult::Failed { failure: Failure::Unknown, message: message.to_owned() };
+        let result = if step == Step::Fence { fence_always_ends(result) } else { result };
+        let again = self.again(scene, step, attempt, &result);
+        self.end_step(scene, step, attempt, result, again);
     }
 
     /// Judges the recheck that is under way.

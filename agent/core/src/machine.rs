@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::doubt::Fitness;
 use crate::event::{Command, Event};
 use crate::names::{PairId, PairName};
-use crate::pair::{PairState, Scene};
+use crate::pair::{PARTED_MS, PairState, Scene};
 use crate::policy::{PairPolicy, Policy};
 use crate::record::{DurablePair, Record};
 use crate::time::Now;
@@ -35,18 +35,24 @@ impl State {
     #[must_use]
     pub fn restore(policy: &Policy, records: impl IntoIterator<Item = (Now, Record)>, now: Now) -> Self {
         let mut durable: BTreeMap<PairName, DurablePair> = BTreeMap::new();
-        let mut left_off = None;
+        let mut left_off: Option<Now> = None;
+        let mut partings = Partings::default();
         for (at, record) in records {
-            left_off = Some(at);
+            partings.see(left_off.replace(at), at, &record);
             match (record.pair(), &record) {
                 (_, Record::Snapshot { pairs }) => durable.clone_from(pairs),
                 (Some(name), _) => durable.entry(name.clone()).or_default().apply(&record, at),
+                (None, Record::Started { .. } | Record::Doubt { why: Some(_) }) => {
+                    durable.values_mut().for_each(DurablePair::lose_sight);
+                }
                 (None, _) => {}
             }
         }
         let pairs = policy.pairs.iter().map(|pair| {
             let known = durable.remove(&pair.name).unwrap_or_default();
-            PairState::restore(pair, known, now)
+            let mut state = PairState::restore(pair, known, now);
+            state.parted_ms = partings.untold(&pair.name);
+            state
         });
         let pairs: Vec<PairState> = pairs.collect();
         let automatic = pairs.iter().map(|p| &p.durable).chain(durable.values());
@@ -96,6 +102,30 @@ impl State {
     }
 }
 
+/// How far wall and monotonic clock parted within the records, and how much of it each pair's clock error knows of: a crash
+/// may come between the first record by the new clock and the one that widens the error (S8).
+#[derive(Default)]
+struct Partings {
+    sum_ms: u64,
+    told: BTreeMap<PairName, u64>,
+}
+
+impl Partings {
+    fn see(&mut self, before: Option<Now>, at: Now, record: &Record) {
+        let by = before.map_or(0, |before| at.parted_since(before));
+        if by > PARTED_MS {
+            self.sum_ms = self.sum_ms.saturating_add(by);
+        }
+        if let Record::ClockError { pair, .. } = record {
+            self.told.insert(pair.clone(), self.sum_ms);
+        }
+    }
+
+    fn untold(&self, pair: &PairName) -> u64 {
+        self.sum_ms - self.told.get(pair).copied().unwrap_or(0)
+    }
+}
+
 /// Takes one event into the state.
 ///
 /// Pure: the same policy, state, event and time always give the same result. Commands are in the order in which they
@@ -125,6 +155,9 @@ pub fn step(policy: &Policy, mut state: State, event: Event, now: Now) -> (State
     let vouching = all || doubted;
     if vouching || state.fitness.doubt().is_some() {
         state.fitness.settle(policy, now, &mut out);
+    }
+    if out.iter().any(|command| matches!(command, Command::Journal(Record::Doubt { why: Some(_) }))) {
+        state.pairs.iter_mut().for_each(|pair| pair.durable.lose_sight());
     }
     let State { fitness, pairs, automatic_wall_ms, .. } = &mut state;
     if parted > 0 {
@@ -170,7 +203,8 @@ pub fn resume(policy: &Policy, mut state: State, now: Now) -> (State, Vec<Comman
     for (n, (pair, rules)) in pairs.iter_mut().zip(&policy.pairs).enumerate() {
         let id = PairId(u32::try_from(n).unwrap_or(u32::MAX));
         let scene = &mut Scene { id, rules, policy, fitness, automatic_wall_ms, now, out: &mut out };
-        pair.widen_clock_error(scene, parted);
+        let untold = std::mem::take(&mut pair.parted_ms);
+        pair.widen_clock_error(scene, parted.saturating_add(untold));
         pair.resume(scene);
     }
     (state, out)

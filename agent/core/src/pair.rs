@@ -9,7 +9,7 @@ use crate::policy::{Mode, PairPolicy, Policy};
 use crate::reading::{Observation, Site};
 use crate::record::{DurablePair, Record, Role, WitnessSays};
 use crate::signal::{Signal, fresh_ms};
-use crate::time::{Now, millis};
+use crate::time::{Now, millis, signed};
 use crate::verdict::Verdict;
 use crate::watch::{Assessment, Hold, MIN_ROUNDS, Signs, round_ms, verdict_at_a, verdict_at_b};
 
@@ -44,6 +44,9 @@ pub struct PairState {
     pub(crate) paused_until_ms: u64,
     /// Steps that were under way before a restart and are not sent again yet.
     pub(crate) unsent: Vec<(Step, u32)>,
+    /// By how much our clocks parted in the records of an earlier life without a record of what follows from it.
+    #[serde(default)]
+    pub(crate) parted_ms: u64,
 }
 
 /// What is at hand while one event is taken.
@@ -83,8 +86,12 @@ impl Scene<'_> {
     }
 }
 
+/// Wall and monotonic clock that part by less than this were not set: they are not read at the same moment.
+pub(crate) const PARTED_MS: u64 = 100;
+
 impl PairState {
     pub(crate) fn restore(rules: &PairPolicy, mut durable: DurablePair, now: Now) -> Self {
+        durable.lose_sight();
         if let Some(run) = &mut durable.run {
             run.rebase(now);
         }
@@ -104,6 +111,7 @@ impl PairState {
             role_since_ms: now.boot_ms,
             paused_until_ms: 0,
             unsent: unsent.unwrap_or_default(),
+            parted_ms: 0,
         }
     }
 
@@ -252,12 +260,15 @@ impl PairState {
 
     /// Life is worth a record where it must have an effect: while a hold-down runs, or a run that it stops (S4).
     fn tell_life(&mut self, scene: &mut Scene<'_>, at_ms: u64, what: impl FnOnce() -> String) {
-        let breaks = self.hold.is_some_and(|hold| at_ms > hold.since.boot_ms);
+        let breaks = self.hold.is_some_and(|hold| at_ms >= hold.since.boot_ms);
         let stops = |run: &Run| {
             let bound = !run.authority.is_forced() && run.phase == Phase::Forward && !run.was_begun(Step::Promote);
             bound && at_ms > run.life_since_ms
         };
         if breaks || self.durable.open_run().is_some_and(stops) {
+            if let Some(hold) = &mut self.hold {
+                hold.alive = true;
+            }
             let (pair, what) = (scene.rules.name.clone(), what());
             self.journal(scene, Record::Life { pair, what });
         }
@@ -285,11 +296,17 @@ impl PairState {
         }
         for image in &facts.images {
             let (Some(snapshot), Some(time_ms)) = (image.newest_complete, image.source_time_ms) else { continue };
-            if self.durable.times.is_news(&image.image, snapshot, time_ms) {
+            if self.durable.times.is_news(&image.image, snapshot, time_ms) && !self.is_of_the_future(scene, time_ms) {
                 let (pair, image) = (scene.rules.name.clone(), image.image.clone());
                 self.journal(scene, Record::SourceTime { pair, image, snapshot, time_ms });
             }
         }
+    }
+
+    /// A snapshot that was taken later than now, by more than the clocks were last seen apart: A's clock was set since, and
+    /// until it is measured anew nobody can tell when A took this (S8).
+    fn is_of_the_future(&self, scene: &Scene<'_>, time_ms: i64) -> bool {
+        self.durable.clock_error_ms.is_some_and(|error| time_ms > scene.now().wall_ms.saturating_add(signed(error)))
     }
 
     /// The clock error is what was measured last while A lived; small changes are not worth a record.
@@ -306,10 +323,8 @@ impl PairState {
     /// Our own clock was set by `parted_ms`: what was measured of A's clock is wrong by as much, until it is measured anew.
     /// Else a clock set back after A's death would make the loss look smaller than it is (S8).
     pub(crate) fn widen_clock_error(&mut self, scene: &mut Scene<'_>, parted_ms: u64) {
-        /// Two clocks are not read at the same moment.
-        const WORTH_MS: u64 = 100;
         let Some(known) = self.durable.clock_error_ms else { return };
-        if parted_ms > WORTH_MS && self.durable.role != Role::AtB {
+        if parted_ms > PARTED_MS && self.durable.role != Role::AtB {
             let (pair, error_ms) = (scene.rules.name.clone(), known.saturating_add(parted_ms));
             self.journal(scene, Record::ClockError { pair, error_ms });
         }
@@ -364,7 +379,12 @@ impl PairState {
         let Some(hold) = &mut self.hold else {
             let may_begin = seen.quorum_down && !seen.flapping && !scene.doubts();
             if may_begin && self.active_site() == Site::A {
-                self.hold = Some(Hold { since: now, rounds: 0, next_round_ms: now.boot_ms + round_ms(scene.rules) });
+                self.hold = Some(Hold {
+                    since: now,
+                    rounds: 0,
+                    next_round_ms: now.boot_ms + round_ms(scene.rules),
+                    alive: false,
+                });
                 let pair = scene.rules.name.clone();
                 self.journal(scene, Record::HoldDownBegan { pair });
             }
@@ -374,7 +394,7 @@ impl PairState {
             Some(format!("we doubt ourselves: {doubt}"))
         } else if self.durable.role == Role::AtB {
             Some("B is the active site now".into())
-        } else if seen.life_ms.is_some_and(|at| at > hold.since.boot_ms) {
+        } else if hold.alive {
             self.signs.life_source(scene.rules).map(|(what, _)| format!("{what} saw A alive"))
         } else if seen.flapping {
             Some("a signal is flapping".into())

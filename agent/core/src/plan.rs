@@ -463,6 +463,9 @@ pub struct Run {
     /// Unix epoch: known only with a third-site witness that says Down. A sign of life after that stops the run.
     #[serde(default)]
     pub served_until_wall_ms: Option<i64>,
+    /// A was out of sight since it was looked at for this run: the agent was away or in doubt, or a witness was not heard.
+    #[serde(default)]
+    pub out_of_sight: bool,
     /// Its steps.
     pub steps: Vec<StepEntry>,
     /// Where it stands.
@@ -589,6 +592,6 @@ pub struct StepOrder {
     pub notes: BTreeMap<String, String>,
     /// The loss bound that was named, for the report and the age of the surviving canary.
     pub bound: Option<LossBound>,
-    /// Of a promote: one that no try has begun may be started before then, in milliseconds of `Now::boot_ms`.
+    /// Of a promote: nothing is started after that, in milliseconds of `Now::boot_ms`; what runs is waited for.
     pub start_before_ms: Option<u64>,
 }

@@ -100,6 +100,9 @@ pub struct Hold {
     pub rounds: u32,
     /// When the next round closes.
     pub next_round_ms: u64,
+    /// A was heard alive since.
+    #[serde(default)]
+    pub alive: bool,
 }
 
 /// Fewest rounds of the slowest quorum probe in a hold-down, whatever the file says (S5).
@@ -235,11 +238,19 @@ impl Signs {
 
     /// The name of a third-site witness that is heard now and has said Down for at least `for_ms`.
     pub(crate) fn third_site_down<'a>(&self, policy: &'a PairPolicy, for_ms: u64, now: Now) -> Option<&'a str> {
+        let long_enough = |since: u64| now.boot_ms.saturating_sub(since) >= for_ms;
+        self.third_site_says_down(policy).find(|(_, since)| long_enough(*since)).map(|(name, _)| name)
+    }
+
+    /// Since when, without a gap, the first of them has said so.
+    pub(crate) fn third_site_down_since(&self, policy: &PairPolicy) -> Option<u64> {
+        self.third_site_says_down(policy).map(|(_, since)| since).min()
+    }
+
+    fn third_site_says_down<'a>(&self, policy: &'a PairPolicy) -> impl Iterator<Item = (&'a str, u64)> {
         let heard = policy.witnesses.iter().zip(&self.witnesses);
-        heard
-            .filter(|(w, _)| w.kind == WitnessKind::ThirdSite)
-            .find(|(_, state)| state.down_since_ms.is_some_and(|since| now.boot_ms.saturating_sub(since) >= for_ms))
-            .map(|(w, _)| w.name.as_str())
+        let third = heard.filter(|(w, _)| w.kind == WitnessKind::ThirdSite);
+        third.filter_map(|(w, state)| state.down_since_ms.map(|since| (w.name.as_str(), since)))
     }
 }
 

@@ -356,6 +356,7 @@ fn with_a_sync_under_way_the_snapshot_before_the_newest_complete_one_counts() {
 #[test]
 fn of_several_images_the_oldest_counts_and_their_skew_is_gated() {
     let mut world = World::healthy(policy());
+    world.run(90);
     let look = |world: &mut World, second_ms: i64| {
         let mut other = world.image();
         (other.image, other.source_time_ms) = ("rbd/more".into(), Some(second_ms));
@@ -533,4 +534,67 @@ fn an_approval_that_comes_between_the_expiry_and_the_next_tick_is_too_late() {
 
     assert!(world.approve().is_err());
     assert!(world.durable().run.is_none());
+}
+
+#[test]
+fn a_snapshot_that_seems_to_be_of_the_future_was_taken_nobody_can_tell_when() {
+    let mut world = World::healthy(policy());
+    let mut image = world.image();
+    let ahead_ms = |ms: i64| Some(1_800_000_000_000 + 11_000 + 500 + ms);
+    world.run(1);
+
+    for (ms, known) in [(1, false), (0, true)] {
+        (image.newest_complete, image.source_time_ms) = (Some(11), ahead_ms(ms));
+        let facts = MirrorFacts { images: vec![image.clone()] };
+        world.event(Event::MirrorRead { pair: PAIR, probe: 3, started_ms: world.now.boot_ms, facts });
+
+        assert_eq!(matches!(world.view().bound, LossBound::AtMost(_)), known, "{:?}", world.view().bound);
+    }
+}
+
+#[test]
+fn a_wall_clock_that_is_set_back_while_the_daemon_starts_makes_no_loss_look_smaller() {
+    let mut world = World::healthy(policy());
+    world.sees = DEAD;
+    world.run(20);
+    let LossBound::AtMost(before) = world.view().bound else { panic!("the bound is known") };
+
+    world.restart();
+    world.now.wall_ms -= 600_000;
+    world.run(20);
+
+    let LossBound::AtMost(after) = world.view().bound else { panic!("the bound is known") };
+    assert!(after >= before + 20_000, "{before} ms before, {after} ms after");
+}
+
+#[test]
+fn a_clock_that_was_set_is_not_forgotten_by_a_crash_before_what_follows_from_it_is_written_down() {
+    let mut world = World::healthy(policy());
+    world.now.wall_ms -= 600_000;
+    // The start that noticed it wrote its first record, and no more.
+    let started = Record::Started { version: "test".into(), config_digest: "digest".into() };
+    world.journal.push((world.now, started));
+
+    world.restart();
+
+    assert_eq!(world.durable().clock_error_ms, Some(600_500));
+}
+
+#[test]
+fn the_loss_ends_no_earlier_than_the_witness_began_to_say_down_without_a_gap() {
+    let mut world = World::healthy(policy());
+    (world.sees, world.witness) = (DEAD, Says::Down);
+    world.run(20);
+    let bound = |world: &World| match world.view().bound {
+        LossBound::AtMost(ms) => ms,
+        LossBound::Infinite => panic!("the bound is known"),
+    };
+    let continuous = bound(&world);
+
+    world.witness = Says::Nothing;
+    world.run(1);
+    world.witness = Says::Down;
+    world.run(1);
+
+    assert!(bound(&world) >= continuous + 20_000, "{continuous} ms before the gap, {} ms after it", bound(&world));
 }

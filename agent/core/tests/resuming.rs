@@ -154,7 +154,7 @@ fn a_promote_that_nobody_began_is_rechecked_before_it_is_tried_again() {
     let first = world.orders().pop().expect("it was sent").start_before_ms.expect("a promote has a limit");
     assert!(first > world.now.boot_ms);
 
-    restart_after(&mut world, 3600, DEAD);
+    restart_after(&mut world, 60, DEAD);
     let order = world.orders().pop().expect("an earlier try may live: it is looked for at once");
     assert!(order.resumed && order.start_before_ms.expect("a limit") < world.now.boot_ms, "{order:?}");
     world.fail(Step::Promote, Failure::NotBegun);
@@ -368,4 +368,84 @@ fn life_while_the_promote_is_held_up_after_its_recheck_stops_the_run() {
 
     assert!(matches!(ending(&world), Some(Ending::Stopped { .. })));
     assert_eq!(world.status(Step::Promote), StepStatus::Pending);
+}
+
+#[test]
+fn a_promote_that_nobody_began_is_not_made_when_a_may_have_gone_on_for_longer_than_was_accepted() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+
+    restart_after(&mut world, 3600, DEAD);
+    world.fail(Step::Promote, Failure::NotBegun);
+    world.run(5);
+    world.play_until(None);
+
+    let Some(Ending::Stopped { why }) = ending(&world) else { panic!("it goes on: {:?}", world.run_state().phase) };
+    assert!(why.contains("loss bound"), "{why}");
+}
+
+#[test]
+fn what_a_may_have_taken_in_a_doubt_of_ours_counts_as_lost() {
+    let mut world = World::healthy(policy());
+    (world.sees, world.witness) = (DEAD, Says::Down);
+    world.run(20);
+    world.approve().expect("the request is good");
+    world.second();
+    world.play_until(Some(Step::Quiesce));
+    let before = world.run_state().bound.expect("it was read");
+
+    world.now = world.now + secs(30);
+    world.run(10);
+    world.play_until(Some(Step::Promote));
+
+    let (LossBound::AtMost(before), Some(LossBound::AtMost(after))) = (before, world.run_state().bound) else {
+        panic!("both are known")
+    };
+    assert!(after >= before + 30_000, "{before} ms before, {after} ms after");
+}
+
+#[test]
+fn a_switch_that_was_under_way_goes_on_from_a_verify_that_is_young() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Route(0)));
+
+    restart_after(&mut world, 120, DEAD);
+    world.run(3);
+
+    assert_eq!(steps_sent(&world), [Step::Verify]);
+    world.done(Step::Verify);
+    assert_eq!(steps_sent(&world).last(), Some(&Step::Route(0)));
+}
+
+#[test]
+fn a_retry_of_a_promote_right_after_a_restart_waits_for_a_look_at_a() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.fail(Step::Promote, Failure::Permanent);
+    let run = world.run_state().id;
+
+    restart_after(&mut world, 60, ALIVE);
+    world.order(Order::Retry { run, step: Some(Step::Promote) }).expect("it is stuck");
+    assert_eq!(steps_sent(&world), []);
+    world.run(5);
+
+    assert_eq!(steps_sent(&world), []);
+    assert!(is_stuck(&world, Step::Promote), "{:?}", world.status(Step::Promote));
+}
+
+#[test]
+fn a_promote_that_was_tried_again_when_the_agent_ended_starts_nothing_new_by_itself() {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    world.fail(Step::Promote, Failure::Permanent);
+    let run = world.run_state().id;
+    world.order(Order::Retry { run, step: Some(Step::Promote) }).expect("it is stuck");
+    world.second();
+    let order = world.orders().pop().expect("it is tried again");
+    assert!(order.start_before_ms > Some(world.now.boot_ms), "a human ordered it just now");
+
+    restart_after(&mut world, 60, ALIVE);
+    let order = world.orders().pop().expect("what may live is looked for");
+
+    assert!(order.start_before_ms < Some(world.now.boot_ms), "{order:?}");
 }

@@ -408,3 +408,23 @@ fn a_site_that_returns_domain_by_domain_is_not_taken_for_one_with_a_dead_part() 
     assert_eq!(world.verdict(), Verdict::Up);
     assert_eq!(world.pages(), []);
 }
+
+#[test]
+fn a_life_that_is_heard_in_a_hold_down_breaks_it_although_the_look_began_with_it() {
+    let mut world = World::failing_over(policy());
+    world.event(Event::SelfRead { check: 0, observation: world.observe(DOWN) });
+    world.run(5);
+    let began: Vec<u64> = world
+        .journal
+        .iter()
+        .filter(|(_, record)| matches!(record, Record::HoldDownBegan { .. }))
+        .map(|(at, _)| at.boot_ms)
+        .collect();
+    let seen = Observation { started_ms: *began.last().expect("it began"), ..world.observe(Reading::Up) };
+
+    world.event(Event::Read { pair: PAIR, probe: 0, observation: seen });
+    world.run(3);
+
+    assert!(began.len() > 1, "a second one had begun");
+    assert!(world.violation().is_none(), "{:?}", world.violation());
+}

@@ -27,6 +27,8 @@ const ANSWERS_EARLY: Ms = 10_000;
 const ONE_LOOK: Ms = 2_000;
 /// An A that serves beside an active B is told within this time.
 const TOLD_WITHIN: Ms = 12_000;
+/// A clock of A that is set forward by less than this between a snapshot and its copy can not be told from a late copy.
+const UNNOTICED: Ms = 60_000;
 /// A route may be under way this long after its step was allowed.
 const ROUTE_TRAVELS: Ms = 4_000;
 
@@ -42,18 +44,43 @@ pub struct Books {
     counts: BTreeMap<&'static str, u64>,
     verdict: Verdict,
     proof: Option<FenceProof>,
+    /// What allowed the last promote.
+    promoted_with: Option<FenceProof>,
     forced: bool,
     witness_was_blindfold: bool,
     promised: Option<LossBound>,
     /// The bound ends where A was seen last, by word of a witness.
     ends_when_seen: bool,
-    unseen_since: Option<Ms>,
-    /// The same at the consistency point.
+    unseen: Unseen,
+    /// Since when nobody could see A, at the consistency point.
     seen_until: Option<Ms>,
+    third_sees_since: Option<Ms>,
     visible_since: Option<Ms>,
     serving_since: Option<Ms>,
     both: bool,
     returned: bool,
+}
+
+/// Since when nobody can see A. Who could be seen for less than surely enough was not.
+#[derive(Debug, Default)]
+struct Unseen {
+    since: Option<Ms>,
+    again: Option<Ms>,
+}
+
+impl Unseen {
+    fn set(&mut self, unseen: bool, t: Ms) {
+        if !unseen {
+            self.again = self.again.or(Some(t));
+        } else {
+            self.since = self.since_when(t).or(Some(t));
+            self.again = None;
+        }
+    }
+
+    fn since_when(&self, t: Ms) -> Option<Ms> {
+        self.since.filter(|_| self.again.is_none_or(|again| t - again < SURELY_SEEN))
+    }
 }
 
 impl Books {
@@ -85,12 +112,14 @@ impl Books {
             counts: names.into_iter().map(|name| (name, 0)).collect(),
             verdict: Verdict::Suspect,
             proof: None,
+            promoted_with: None,
             forced: false,
             witness_was_blindfold: false,
             promised: None,
             ends_when_seen: false,
-            unseen_since: None,
+            unseen: Unseen::default(),
             seen_until: None,
+            third_sees_since: Some(0),
             visible_since: None,
             serving_since: Some(0),
             both: false,
@@ -168,11 +197,6 @@ impl Sim<'_> {
         });
         if order.step == Step::Promote {
             self.books.promised = order.bound;
-            let witness = self.plot.policy.pairs[0].witnesses.iter().any(|w| w.kind == WitnessKind::ThirdSite);
-            // An A that came back since the witness looked last was down when it counted.
-            let back_for = self.world.taken_a.since.map_or(0, |since| self.world.t - since);
-            self.books.witness_was_blindfold =
-                witness && (self.world.faults.on(Kind::WitnessCut) || back_for < SURELY_SEEN);
         }
     }
 
@@ -205,6 +229,12 @@ impl Sim<'_> {
 
     /// A promote is about to run.
     pub fn check_promote(&mut self, image: usize, run: &str) {
+        let witness = self.plot.policy.pairs[0].witnesses.iter().any(|w| w.kind == WitnessKind::ThirdSite);
+        // An A that was down when it counted may come back: nobody fenced it. So may one that the witness could not see.
+        let lately = |since: Option<Ms>| since.is_none_or(|since| self.world.t - since < SURELY_SEEN);
+        self.books.witness_was_blindfold =
+            witness && (lately(self.books.third_sees_since) || lately(self.world.taken_a.since));
+        self.books.promoted_with = self.books.proof.clone();
         let earlier = self.promotes.iter().filter(|p| p.image == image);
         let alone = earlier.clone().all(|p| p.state != Process::Runs && (p.run != run || p.judged.is_some()));
         self.judge_that("world S10: one promote at a time", alone, || {
@@ -222,7 +252,7 @@ impl Sim<'_> {
     /// The consistency point is read.
     pub fn note_point(&mut self) {
         self.point_read = self.world.t;
-        self.books.seen_until = self.books.unseen_since;
+        self.books.seen_until = self.books.unseen.since_when(self.world.t);
     }
 
     /// A promote has ended well: what is gone?
@@ -237,8 +267,10 @@ impl Sim<'_> {
         let last = taken.past.iter().copied().chain(taken.since.map(|since| (since, end)));
         let last = last.map(|(_, until)| until.min(end)).max().unwrap_or(0);
         let lost = first.map_or(0, |first| last.saturating_sub(first) + WRITE_EVERY);
+        // What A's clock was set by and nobody could measure before A was gone is in no bound (S8).
+        let unmeasured = self.world.a_clock_unmeasured.filter(|by| *by < UNNOTICED).unwrap_or(0);
         let within = match self.books.promised {
-            Some(LossBound::AtMost(bound)) => lost <= bound,
+            Some(LossBound::AtMost(bound)) => lost <= bound + unmeasured,
             Some(LossBound::Infinite) | None => false,
         };
         let promised = self.books.promised;
@@ -253,19 +285,19 @@ impl Sim<'_> {
         let visible = self.a_is_visible();
         self.books.visible_since = if visible { self.books.visible_since.or(Some(t)) } else { None };
         let third = !self.world.faults.on(Kind::WitnessCut) && !self.world.a_is_still();
-        let unseen = !visible && !third;
-        self.books.unseen_since = if unseen { self.books.unseen_since.or(Some(t)) } else { None };
+        self.books.third_sees_since = if third { self.books.third_sees_since.or(Some(t)) } else { None };
+        self.books.unseen.set(!visible && !third, t);
         let serves = self.a_serves_in_sight();
         self.books.serving_since = if serves { self.books.serving_since.or(Some(t)) } else { None };
         let both = self.world.a_takes_writes() && self.world.nexus_b_serves();
         if both && !self.books.both {
-            let allowed = match &self.books.proof {
+            let allowed = match &self.books.promoted_with {
                 Some(FenceProof::Accepted(_)) => true,
                 Some(FenceProof::Witnessed { .. }) => self.books.witness_was_blindfold,
                 Some(FenceProof::Confirmed) => self.world.cr_put_back,
                 None => false,
             };
-            let proof = self.books.proof.clone();
+            let proof = self.books.promoted_with.clone();
             self.judge_that("world S6: one writer of data", allowed, || {
                 format!("A and B take writes at the same time, although {proof:?}")
             });
@@ -313,15 +345,23 @@ impl Sim<'_> {
             Some(run) => {
                 let stuck = run.stuck().next().is_some();
                 let paged = self.pager.pages.iter().any(|(_, kind)| *kind == PageKind::Stuck);
-                let still = run.running().next().is_none() && self.daemon.tasks.is_empty();
+                let acts = run.running().any(|(step, ..)| !(step.is_recheck() && run.phase != Phase::Forward));
+                let still = !acts && self.daemon.tasks.is_empty();
                 let waits = matches!(run.phase, Phase::Forward | Phase::BringingBack { .. }) && stuck && paged;
                 (!(waits && still)).then(|| format!("run {} is under way: {:?}", run.id, statuses(run)))
             }
             None => match durable.role {
+                Role::AtB if self.is_about_to_tell() => Some("an A that serves is about to be told".into()),
                 Role::AtB | Role::Moving { .. } => None,
                 Role::AtA => self.unsettled_at_a(durable),
             },
         }
+    }
+
+    /// An A that serves is told once it was seen, by a daemon that runs.
+    fn is_about_to_tell(&self) -> bool {
+        let since = self.books.serving_since.map(|since| since.max(self.daemon.awake_since));
+        !self.books.returned && since.is_some_and(|since| self.world.t - since <= TOLD_WITHIN)
     }
 
     fn unsettled_at_a(&self, durable: &DurablePair) -> Option<String> {

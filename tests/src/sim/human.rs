@@ -14,7 +14,7 @@ const TRY_AGAIN: Ms = 3_000;
 const TRIES: u8 = 30;
 
 /// How many questions a human answers before he has enough.
-const PATIENCE: u32 = 5;
+const PATIENCE: u32 = 3;
 
 /// What a human is about to do.
 #[derive(Debug, Clone)]

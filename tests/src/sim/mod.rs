@@ -326,6 +326,7 @@ impl<'p> Sim<'p> {
                 self.at((self.world.t + ms).min(limit), What::End(n));
                 if fault.kind == Kind::Freeze {
                     self.daemon.hangs_until = self.daemon.hangs_until.max(self.world.t + ms.min(15_000));
+                    self.daemon.awake_since = self.daemon.hangs_until;
                 }
             }
             Until::Boundary(_) => self.at(FAULTS_END.max(self.world.t + 1_000), What::End(n)),
@@ -376,6 +377,8 @@ impl<'p> Sim<'p> {
             Kind::ClockStepA => {
                 self.world.faults.feel(kind);
                 self.world.a_clock += fault.amount;
+                let forward = u64::try_from(fault.amount).unwrap_or(0);
+                self.world.a_clock_unmeasured = Some(self.world.a_clock_unmeasured.unwrap_or(0) + forward);
             }
             Kind::OperatorMovesRoute => {
                 self.world.faults.feel(kind);

@@ -65,6 +65,8 @@ pub struct Daemon {
     pub runs: bool,
     /// It does not run on before this.
     pub hangs_until: Ms,
+    /// Since when it runs without a gap.
+    pub awake_since: Ms,
     /// It refuses to start: its journal is damaged.
     pub refuses: Option<String>,
     /// No write any more.
@@ -96,6 +98,7 @@ impl Daemon {
             life: 0,
             runs: false,
             hangs_until: 0,
+            awake_since: 0,
             refuses: None,
             halted: false,
             boot: (1, 0),
@@ -141,6 +144,7 @@ impl Sim<'_> {
         let (now, life) = (self.now(), self.daemon.life + 1);
         self.daemon.life = life;
         self.daemon.runs = true;
+        self.daemon.awake_since = self.world.t.max(self.daemon.hangs_until);
         self.daemon.halted = false;
         self.daemon.keeper = Keeper::default();
         self.daemon.seconds = self.dice.below(4);
@@ -334,6 +338,7 @@ impl Sim<'_> {
     }
 
     fn compare_clocks(&mut self) {
+        self.world.a_clock_unmeasured = None;
         let apart = self.a_wall().abs_diff(self.now().wall_ms);
         // The answer's date counts whole seconds.
         let error_ms = apart + 1_000 + self.plot.setting.latency;

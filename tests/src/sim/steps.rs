@@ -541,6 +541,20 @@ impl Sim<'_> {
                     return failed(Failure::Permanent, why);
                 }
                 let images = &self.world.images;
+                if images.iter().all(|image| image.primary_b) {
+                    return done("every image is primary");
+                }
+                if let Some(why) = self.earlier_run_promotes() {
+                    return failed(Failure::Permanent, why);
+                }
+                if self.now().boot_ms >= task.order.start_before_ms.unwrap_or(u64::MAX) {
+                    return if self.promotes.iter().any(ours) {
+                        failed(Failure::Permanent, "the agent was away since this try was ordered")
+                    } else {
+                        failed(Failure::NotBegun, "its recheck is too old by now")
+                    };
+                }
+                let images = &self.world.images;
                 task.left = (0..images.len()).filter(|n| !images[*n].primary_b).rev().collect();
                 if let Some(why) = self.may_not_promote(task) {
                     return failed(Failure::Permanent, why);
@@ -584,6 +598,12 @@ impl Sim<'_> {
         }
         let unclean = self.world.images.iter().find(|image| image.orphan || image.half);
         wrong.or_else(|| unclean.map(|image| format!("{} is not clean", image.name)))
+    }
+
+    /// Whatever run it was of: while a promote lives nobody starts another.
+    fn earlier_run_promotes(&self) -> Option<String> {
+        let runs = self.promotes.iter().find(|p| p.state == Process::Runs)?;
+        Some(format!("nothing was promoted: the promote of image {} by {} still runs", runs.image, runs.run))
     }
 
     fn may_not_promote(&mut self, task: &Task) -> Option<String> {

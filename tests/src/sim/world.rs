@@ -173,6 +173,8 @@ pub struct World {
     pub cr_put_back: bool,
     /// How far A's wall clock is set apart.
     pub a_clock: i64,
+    /// How far it was set forward since it was compared with ours.
+    pub a_clock_unmeasured: Option<Ms>,
     /// Whether rbd-mirror runs at B.
     pub mirror_runs: bool,
     /// Whether rbd-mirror at B is refused by its cluster.
@@ -241,6 +243,7 @@ impl World {
             cr_at_a: true,
             cr_put_back: false,
             a_clock: setting.a_clock,
+            a_clock_unmeasured: None,
             mirror_runs: true,
             mirror_refused: false,
             schedule: false,

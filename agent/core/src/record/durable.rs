@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Pause, Record, Request, Role};
+use super::{Pause, Record, Request, Role, WitnessSays};
 use crate::mirror::{LossTerms, SourceTimes, consistency_point, loss_bound};
 use crate::names::RunId;
 use crate::plan::{Authority, Ending, Failure, FenceOutcome, Finding, Phase, Run, Step, StepResult, StepStatus};
@@ -104,11 +104,19 @@ impl DurablePair {
             Record::SeenAlive { .. } => self.seen_alive = true,
             Record::OldPrimaryReturned { .. } => self.return_told = true,
             Record::Verdict { to: Verdict::Up, .. } => self.fence_notes.clear(),
+            Record::Witness { says, .. } if *says != WitnessSays::Down => self.lose_sight(),
             Record::Noted { step: Step::Fence, key, value, .. } => {
                 self.fence_notes.insert(format!("{}/{key}", Step::Fence), value.clone());
                 self.apply_to_run(record, at);
             }
             _ => self.apply_to_run(record, at),
+        }
+    }
+
+    /// A was out of sight: the agent was away or in doubt, or no witness was heard.
+    pub fn lose_sight(&mut self) {
+        if let Some(run) = self.run.as_mut().filter(|run| !run.has_ended()) {
+            run.out_of_sight = true;
         }
     }
 
@@ -129,7 +137,13 @@ impl DurablePair {
                 run.notes.insert(format!("{step}/{key}"), value.clone());
             }
             Record::Outcome { step, attempt, result, again_ms, .. } => {
-                run.take_result(*step, *attempt, result, *again_ms, at)
+                run.take_result(*step, *attempt, result, *again_ms, at);
+                if step.is_recheck()
+                    && matches!(result, StepResult::Done { .. })
+                    && std::mem::take(&mut run.out_of_sight)
+                {
+                    run.widen_to(at, clock_error);
+                }
             }
             Record::Stuck { step, message, .. } => {
                 if let Some(entry) = run.entry_mut(*step) {
@@ -220,6 +234,14 @@ impl Run {
                 StepStatus::Stuck { since: at, attempt, message: message.clone() }
             }
         };
+    }
+
+    /// A may have served until it was looked at again, and what it took then is lost with the rest (S8).
+    fn widen_to(&mut self, at: Now, clock_error_ms: Option<u64>) {
+        self.served_until_wall_ms = self.served_until_wall_ms.map(|until| until.max(at.wall_ms));
+        if !self.points.is_empty() {
+            self.bound = Some(loss_bound(&self.points, self.loss_terms(at, clock_error_ms)));
+        }
     }
 
     /// Ends the loss window at the confirmed fence, else where the decision ended it, else now (S8).
