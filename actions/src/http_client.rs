@@ -2,7 +2,10 @@
 //!
 //! In: where to call ([`Reach`]). Out: an [`Answer`] whose body is bounded in bytes while it streams, or an
 //! [`HttpError`] that says what may be done: nothing was sent, or nobody knows. No redirect is followed, no proxy of the
-//! environment is used, each call is a new connection and is bounded in time. Start reading at [`Endpoint`].
+//! environment is used, each call is a new connection and is bounded in time. Of the secrets that were sent none comes back
+//! in an answer. Start reading at [`Endpoint`].
+
+mod secrets;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use understudy_config::{ConnectTo, HttpLook, Place, Webhook};
 use url::{Host, Url};
 
+use self::secrets::Secrets;
 use crate::StepError;
 
 /// A connection that takes longer is not going to be one: two retransmitted SYN packets (after 1 s and 3 s) fit in.
@@ -153,7 +157,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its headers.
     pub headers: HeaderMap,
-    /// Its body.
+    /// Its body, in which the secrets of the request are hidden.
     pub body: bytes::Bytes,
 }
 
@@ -233,10 +237,11 @@ impl Endpoint {
         if !head.whole {
             return Err(HttpError::TooLong { target: self.target.clone(), limit });
         }
-        Ok(Answer { status: head.status, headers: head.headers, body: body.freeze() })
+        Ok(head.with(body.freeze()))
     }
 
-    /// Sends `request` and hands each piece of the answer's body to `take`, which says whether it wants more.
+    /// Sends `request` and hands each piece of the answer's body, as it is, to `take`, which says whether it wants more.
+    /// What of it is to be shown goes through [`Streamed::with`] first.
     ///
     /// # Errors
     /// [`HttpError`].
@@ -246,6 +251,8 @@ impl Endpoint {
         mut take: impl FnMut(&[u8]) -> bool,
     ) -> Result<Streamed, HttpError> {
         let deadline = Instant::now() + self.within;
+        let request = request.build().map_err(|source| self.unusable(source))?;
+        let secrets = Secrets::of(&request);
         let mut answer = self.head(request, deadline).await?;
         let (status, headers) = (answer.status(), std::mem::take(answer.headers_mut()));
         let (mut whole, mut received) = (true, 0);
@@ -256,16 +263,18 @@ impl Endpoint {
                 break;
             }
         }
-        Ok(Streamed { status, headers, whole })
+        Ok(Streamed { status, headers, whole, secrets })
     }
 
-    async fn head(&self, request: RequestBuilder, deadline: Instant) -> Result<reqwest::Response, HttpError> {
+    fn unusable(&self, source: reqwest::Error) -> HttpError {
+        HttpError::Unusable { target: self.target.clone(), why: "the request".into(), source: bare(source) }
+    }
+
+    async fn head(&self, request: reqwest::Request, deadline: Instant) -> Result<reqwest::Response, HttpError> {
         let target = || self.target.clone();
-        match timeout_at(deadline, request.send()).await {
+        match timeout_at(deadline, self.client.execute(request)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(source)) if source.is_builder() => {
-                Err(HttpError::Unusable { target: target(), why: "the request".into(), source: bare(source) })
-            }
+            Ok(Err(source)) if source.is_builder() => Err(self.unusable(source)),
             Ok(Err(source)) if source.is_connect() => {
                 Err(HttpError::NotSent { target: target(), source: source.without_url().into() })
             }
@@ -320,6 +329,15 @@ pub struct Streamed {
     pub headers: HeaderMap,
     /// Whether the body was taken to its end.
     pub whole: bool,
+    secrets: Secrets,
+}
+
+impl Streamed {
+    /// The answer with so much of its `body`, in which the secrets of the request are hidden.
+    #[must_use]
+    pub fn with(self, body: bytes::Bytes) -> Answer {
+        Answer { status: self.status, headers: self.headers, body: self.secrets.hide(body) }
+    }
 }
 
 fn bare(error: reqwest::Error) -> Option<Box<dyn std::error::Error + Send + Sync>> {

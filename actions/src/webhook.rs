@@ -144,7 +144,7 @@ async fn take(endpoint: &Endpoint, request: reqwest::RequestBuilder, body_counts
         return Err(HttpError::TooLong { target: endpoint.target().into(), limit: LONGEST_ANSWER });
     }
     body.truncate(LONGEST_ANSWER);
-    Ok(Answer { status: head.status, headers: head.headers, body: body.into() })
+    Ok(head.with(body.into()))
 }
 
 /// The body and its content type. A GET or HEAD has none unless the file gives one.
@@ -200,7 +200,9 @@ pub(crate) fn own_headers(hook: &Webhook) -> Result<HeaderMap, WebhookError> {
 fn configured(hook: &Webhook) -> Result<HeaderMap, BadCall> {
     let mut headers = HeaderMap::new();
     for (name, value) in &hook.headers {
-        headers.insert(header_name(name)?, header_value(name, value)?);
+        let mut value = header_value(name, value)?;
+        value.set_sensitive(is_login(name));
+        headers.insert(header_name(name)?, value);
     }
     for (name, secret) in &hook.secret_headers {
         let mut value = header_value(name, secret.read()?.expose_secret())?;
@@ -208,6 +210,14 @@ fn configured(hook: &Webhook) -> Result<HeaderMap, BadCall> {
         headers.insert(header_name(name)?, value);
     }
     Ok(headers)
+}
+
+/// Whether a header that the file gives openly is a login all the same: no reason to have it in the journal too.
+fn is_login(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey"]
+        .iter()
+        .any(|word| name.contains(word))
 }
 
 fn header_name(name: &str) -> Result<HeaderName, BadCall> {

@@ -179,6 +179,25 @@ async fn what_can_not_be_sent_is_permanent_and_sends_nothing_and_shows_no_secret
     assert_eq!(receiver.requests().len(), 0);
 }
 
+#[tokio::test]
+async fn a_receiver_that_echoes_the_request_puts_no_secret_of_ours_into_a_message() {
+    let secrets = tempfile::tempdir().unwrap();
+    let token = secret(&secrets, "token", "Bearer T0KEN");
+    let echo = |headers: HeaderMap| async move { (StatusCode::BAD_REQUEST, format!("bad request: {headers:?} T0KEN")) };
+    let address = serve(Router::new().route("/", any(echo))).await;
+    let hook: Webhook = yaml(&format!(
+        "{{ url: 'http://anna:s3cret@{address}/', headers: {{ X-Api-Key: OPEN-KEY }}, secret_headers: {{ X-Token: '{token}' }} }}"
+    ));
+
+    let error = call(&hook, &words(), json!({}), LONG).await.unwrap_err();
+
+    let said = error.of_write("the switch").whole();
+    assert!(said.contains("400 Bad Request: bad request:") && said.contains("(hidden)"), "{said}");
+    for secret in ["T0KEN", "OPEN-KEY", "s3cret", "YW5uYTpzM2NyZXQ"] {
+        assert!(!said.contains(secret), "{secret}: {said}");
+    }
+}
+
 #[test]
 fn what_is_shown_of_an_answer_is_one_short_line() {
     assert_eq!(shortened(" a\r\nb\u{1b}[1m "), "a  b [1m");
