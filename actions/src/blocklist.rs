@@ -30,7 +30,8 @@ pub(crate) struct Patience {
     /// With a client that is no living rbd-mirror. Ceph forgets a client that died without a word after 30 s
     /// (`osd_client_watch_timeout`), and a killed rbd-mirror is not listed any more when its successor is.
     pub stranger: Duration,
-    /// With all of it: an rbd-mirror that can reach A comes back under a new number, and is refused again.
+    /// With all of it: an rbd-mirror that can reach A comes back under a new number, and is refused again; monitors that do
+    /// not answer are asked again.
     pub all: Duration,
     /// Between two looks at a stranger.
     pub pause: Duration,
@@ -103,8 +104,16 @@ pub(crate) async fn clear(
             }
             time::sleep(patience.pause).await;
         } else {
-            // It is gone at once; so the next look needs no pause.
-            refuse(ctx, cli, &open, &mut noted).await?;
+            match refuse(ctx, cli, &open, &mut noted).await {
+                // It is gone at once; so the next look needs no pause.
+                Ok(()) => {}
+                // It may have been done all the same: the next look tells.
+                Err(StepError::Transient { what, source }) if began.elapsed() < patience.all => {
+                    ctx.gate.progress(format!("asked again: {}", StepError::Transient { what, source }.whole()));
+                    time::sleep(patience.pause).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
         if began.elapsed() >= patience.all {
             return Err(StepError::transient(format!("rbd-mirror keeps coming back: {}; stop it", list(&open))));

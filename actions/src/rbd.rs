@@ -80,6 +80,16 @@ impl CliError {
             CliError::SaidNo { .. } => StepError::Unknown { what, source: Some(Box::new(self)) },
         }
     }
+
+    /// It was to change something that may be asked for twice: of a cluster that does not answer nothing need be known.
+    fn of_repeatable(self) -> StepError {
+        let silent =
+            matches!(self, CliError::Call(CallError::Silent { .. }) | CliError::SaidNo { exit: Exit::Unreachable, .. });
+        if silent {
+            return StepError::Transient { what: "failed to change the storage".into(), source: Some(Box::new(self)) };
+        }
+        self.of_write()
+    }
 }
 
 /// The programs of one site.
@@ -149,18 +159,18 @@ impl<'a> Cli<'a> {
         permit: Permit,
     ) -> Result<(), StepError> {
         let args = [&["mirror", "snapshot", "schedule", "add"], &*by_options(image), &[interval]].concat();
-        self.change(self.rbd_call(&args), permit).await
+        self.change(self.rbd_call(&args), permit, CliError::of_write).await
     }
 
     /// Takes a snapshot of a user's kind. One of the same name that is there already is an error.
     pub(crate) async fn take_snapshot(&self, snapshot: &str, permit: Permit) -> Result<(), StepError> {
-        self.change(self.rbd_call(&["snap", "create", "--no-progress", snapshot]), permit).await
+        self.change(self.rbd_call(&["snap", "create", "--no-progress", snapshot]), permit, CliError::of_write).await
     }
 
     /// Demotes an image. Takes longer than a look, so it has its own limit.
     pub(crate) async fn demote(&self, image: &ImageName, within: Duration, permit: Permit) -> Result<(), StepError> {
         let call = self.rbd_call(&["mirror", "image", "demote", image.as_str()]);
-        self.change(Call { within, ..call }, permit).await
+        self.change(Call { within, ..call }, permit, CliError::of_write).await
     }
 
     /// The addresses that the OSDs refuse.
@@ -169,15 +179,16 @@ impl<'a> Cli<'a> {
         understood(said::blocklist(&answer.map_err(CliError::of_read)?))
     }
 
-    /// Has the OSDs refuse one client, by `ADDRESS:PORT/NONCE`, for `seconds`. Adding it twice prolongs it.
+    /// Has the OSDs refuse one client, by `ADDRESS:PORT/NONCE`, for `seconds`. Adding it twice prolongs it, so that an answer
+    /// that is lost is asked for again.
     pub(crate) async fn blocklist_add(&self, address: &str, seconds: u64, permit: Permit) -> Result<(), StepError> {
         let call = self.ceph_call(&["osd", "blocklist", "add", address, &seconds.to_string()]);
-        self.change(call, permit).await
+        self.change(call, permit, CliError::of_repeatable).await
     }
 
     /// Takes an address off the blocklist. One that is not there is no error.
     pub(crate) async fn blocklist_remove(&self, address: &str, permit: Permit) -> Result<(), StepError> {
-        self.change(self.ceph_call(&["osd", "blocklist", "rm", address]), permit).await
+        self.change(self.ceph_call(&["osd", "blocklist", "rm", address]), permit, CliError::of_repeatable).await
     }
 
     /// The words of a forced promote. It has no limit of its own: an operation that is given up half-way would leave a
@@ -196,13 +207,13 @@ impl<'a> Cli<'a> {
         answer(self.rbd_call(&[args, &["--format", "json"]].concat())).await
     }
 
-    async fn change(&self, call: Call, permit: Permit) -> Result<(), StepError> {
+    async fn change(&self, call: Call, permit: Permit, failed: fn(CliError) -> StepError) -> Result<(), StepError> {
         let left = permit.remaining();
         if left.is_zero() {
             return Err(StepError::NoLease(format!("the lease leaves no time for {}", call.name)));
         }
         let within = call.within.min(left);
-        answer(Call { within, ..call }).await.map(drop).map_err(CliError::of_write)
+        answer(Call { within, ..call }).await.map(drop).map_err(failed)
     }
 
     /// All three limits are needed: each is about another part of the way.

@@ -124,6 +124,32 @@ async fn a_daemon_that_never_stops_coming_back_ends_our_patience() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_does_not_answer_a_refusal_is_asked_again() {
+    for silent in ["exit 110", "exec sleep 60"] {
+        let site = Site::with(&["rbd/data"]);
+        let once = format!("if ! [ -f \"$dir/silent\" ]; then touch \"$dir/silent\"; {silent}; fi");
+        site.break_call("osd blocklist add", &once);
+        let patience = Patience { all: Duration::from_secs(60), ..SHORT };
+
+        let done = run_with(&site.context(Step::Quiesce), &site.settings("timeout: 2s"), patience).await.unwrap();
+
+        assert_eq!(site.calls("ceph osd blocklist add").len(), 2, "{silent}");
+        assert!(done.detail.ends_with("no watcher left"), "{}", done.detail);
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_that_never_answers_a_refusal_ends_our_patience_and_nothing_is_in_doubt() {
+    let site = Site::with(&["rbd/data"]);
+    site.break_call("osd blocklist add", "exit 110");
+
+    let error = quiesce(&site, "").await.unwrap_err();
+
+    assert_eq!(error.failure(), Failure::Transient);
+    assert!(error.whole().contains("ceph osd blocklist add"), "{}", error.whole());
+}
+
+#[tokio::test]
 async fn a_daemon_that_our_user_may_not_see_is_no_daemon_to_us() {
     let site = Site::with(&["rbd/data"]);
     site.write("pool", r#"{"summary":{"daemon_health":"UNKNOWN"},"daemons":[],"images":[]}"#);
