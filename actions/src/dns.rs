@@ -46,6 +46,16 @@ impl DnsError {
     }
 }
 
+/// `text` as a name that stands for itself, whether it ends with a dot or not.
+pub(crate) fn absolute(text: &str) -> Result<Name, StepError> {
+    let mut name = Name::from_ascii(text).map_err(|source| StepError::Permanent {
+        what: format!("{text:?} is no DNS name"),
+        source: Some(Box::new(source)),
+    })?;
+    name.set_fqdn(true);
+    Ok(name)
+}
+
 /// How a question is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carried {

@@ -158,7 +158,7 @@ fn accept(
 pub(crate) fn read_whole(update: &DnsUpdate, key: &[u8], answer: &[u8]) -> Result<(), StepError> {
     const SIGNED_AT: u64 = 1_700_000_000;
     let what = || format!("failed to update {}", update.name);
-    let name = absolute(&update.key_name)?;
+    let name = dns::absolute(&update.key_name)?;
     let signer = TSigner::new(key.to_vec(), TsigAlgorithm::HmacSha256, name, FUDGE_SECONDS);
     let signer = signer.map_err(|source| unknown(what(), source))?;
     let mut message = Message::query();
@@ -214,7 +214,7 @@ fn plan(update: &DnsUpdate) -> Result<Plan, StepError> {
     if update.to.is_empty() {
         return Err(StepError::permanent("`to` is empty: a name is never left without an address"));
     }
-    let zone = absolute(&update.zone)?;
+    let zone = dns::absolute(&update.zone)?;
     let name = name_in(&zone, &update.name)?;
     Ok(Plan {
         from: update.from.iter().copied().collect(),
@@ -226,21 +226,12 @@ fn plan(update: &DnsUpdate) -> Result<Plan, StepError> {
     })
 }
 
-fn absolute(text: &str) -> Result<Name, StepError> {
-    let mut name = Name::from_ascii(text).map_err(|source| StepError::Permanent {
-        what: format!("{text:?} is no DNS name"),
-        source: Some(Box::new(source)),
-    })?;
-    name.set_fqdn(true);
-    Ok(name)
-}
-
 /// A name that ends with a dot or with the zone is absolute; any other lies in the zone; `@` is the zone itself.
 fn name_in(zone: &Name, text: &str) -> Result<Name, StepError> {
     if text == "@" {
         return Ok(zone.clone());
     }
-    let name = absolute(text)?;
+    let name = dns::absolute(text)?;
     if zone.zone_of(&name) {
         return Ok(name);
     }
@@ -271,7 +262,7 @@ fn signer(update: &DnsUpdate) -> Result<TSigner, StepError> {
         .decode(secret.expose_secret())
         // The decoder's own message would show a part of the key.
         .map_err(|_| StepError::permanent(format!("{}: {} is not base64", what(), update.tsig)))?;
-    TSigner::new(key, algorithm, absolute(&update.key_name)?, FUDGE_SECONDS)
+    TSigner::new(key, algorithm, dns::absolute(&update.key_name)?, FUDGE_SECONDS)
         .map_err(|source| StepError::Permanent { what: what(), source: Some(Box::new(source)) })
 }
 

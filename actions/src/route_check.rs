@@ -261,12 +261,7 @@ fn name(ctx: &Context, check: &RouteCheck) -> Result<Name, StepError> {
     let text = check.name.as_deref().or(public).ok_or_else(|| {
         StepError::permanent("there is no name to ask for: write `name`, or a public URL with a host name")
     })?;
-    let mut name = Name::from_ascii(text).map_err(|source| StepError::Permanent {
-        what: format!("{text:?} is no DNS name"),
-        source: Some(Box::new(source)),
-    })?;
-    name.set_fqdn(true);
-    Ok(name)
+    dns::absolute(text)
 }
 
 /// The time to live that the name had before the switch, as `dns_update` wrote it down: a cache that was filled right

@@ -4,7 +4,7 @@ use serde_json::json;
 use understudy_core::{Failure, Step};
 
 use super::*;
-use crate::testing::kube::{Asked, Ledger, Reply, Shelf, bundle as files, server};
+use crate::testing::kube::{Asked, Ledger, Reply, Shelf, bundle as files, manifest, server};
 use crate::testing::{Gate, context, pair};
 
 const NEXUS: &str = "/apis/operator.alaudadevops.io/v1alpha1/namespaces/nexus-dr/nexuses/nexus-ddrs";
@@ -157,10 +157,7 @@ impl Site {
     fn new(answer: impl Fn(&Shelf, &Asked) -> Reply + Send + Sync + 'static) -> Self {
         let (files, settings) = files();
         let state = tempfile::tempdir().unwrap();
-        let manifest = state.path().join("nexus.yaml");
-        let text =
-            "apiVersion: operator.alaudadevops.io/v1alpha1\nkind: Nexus\nmetadata: {name: nexus-ddrs}\nspec: {}\n";
-        std::fs::write(&manifest, text).unwrap();
+        let manifest = manifest(state.path());
         let deploy = format!("deploy: {{ manifest: '{}', plural: nexuses, ready_within: 60s }},", manifest.display());
         let (shelf, gate) = (Shelf::default(), Arc::new(Gate::default()));
         let held = shelf.clone();

@@ -8,7 +8,7 @@ use understudy_core::Step;
 
 use super::*;
 use crate::kube_client::{Patience, client};
-use crate::testing::kube::{Asked, Ledger, Reply, Shelf, bundle, server};
+use crate::testing::kube::{Asked, Ledger, Reply, Shelf, bundle, manifest, server};
 use crate::testing::{Gate, context, nobody, pair};
 
 const NEXUS: &str = "/apis/operator.alaudadevops.io/v1alpha1/namespaces/nexus-dr/nexuses/nexus-ddrs";
@@ -295,10 +295,7 @@ impl Site {
     fn new(answer: impl Fn(&Shelf, &Asked) -> Reply + Send + Sync + 'static) -> Self {
         let (files, settings) = bundle();
         let state = tempfile::tempdir().unwrap();
-        let manifest = state.path().join("nexus.yaml");
-        let text =
-            "apiVersion: operator.alaudadevops.io/v1alpha1\nkind: Nexus\nmetadata: {name: nexus-ddrs}\nspec: {}\n";
-        std::fs::write(&manifest, text).unwrap();
+        let manifest = manifest(state.path());
         let settings = format!(
             "{settings} deploy: {{ manifest: '{}', plural: nexuses }}, fence: {{ workload: true }},",
             manifest.display()

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode};
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::*;
+use crate::testing_rbd::until;
 
 /// Through this variable a wrapper hands its arguments to [`keeper_process`].
 const ARGS: &str = "UNDERSTUDY_TEST_KEEPER_ARGS";
@@ -62,12 +62,12 @@ fn a_keeper_writes_down_how_the_promote_ended() {
     assert_eq!(std::fs::read_to_string(place.folder.path().join("stdout")).unwrap(), "promoted\n");
 }
 
-#[test]
-fn while_the_promote_runs_the_folder_says_so_and_names_the_process() {
+#[tokio::test]
+async fn while_the_promote_runs_the_folder_says_so_and_names_the_process() {
     let place = Place::new();
     let mut keeper = place.keeper(HANG, later());
 
-    let promote = place.running_promote();
+    let promote = place.running_promote().await;
 
     assert_eq!(promote.pid, place.pid_of_promote());
     assert!(promote.lives());
@@ -78,25 +78,25 @@ fn while_the_promote_runs_the_folder_says_so_and_names_the_process() {
     assert_eq!(ended.ending, Ending::Killed { signal: 9 });
 }
 
-#[test]
-fn a_promote_whose_keeper_was_killed_still_counts_as_running_until_it_ends() {
+#[tokio::test]
+async fn a_promote_whose_keeper_was_killed_still_counts_as_running_until_it_ends() {
     let place = Place::new();
     let mut keeper = place.keeper(HANG, later());
-    let promote = place.running_promote();
+    let promote = place.running_promote().await;
 
     place.kill(keeper.id());
     keeper.wait().unwrap();
 
     assert_eq!(place.folder.state().unwrap(), State::Running(Some(promote.clone())));
     place.kill(promote.pid);
-    place.until(|state| matches!(state, State::Died(_)));
+    until("the promote is gone", || matches!(place.folder.state().unwrap(), State::Died(_))).await;
 }
 
-#[test]
-fn a_keeper_leads_a_session_of_its_own() {
+#[tokio::test]
+async fn a_keeper_leads_a_session_of_its_own() {
     let place = Place::new();
     let mut keeper = place.keeper(HANG, later());
-    let promote = place.running_promote();
+    let promote = place.running_promote().await;
 
     let session = |pid: u32| rustix::process::getsid(Pid::from_raw(pid.try_into().unwrap())).unwrap();
 
@@ -105,11 +105,11 @@ fn a_keeper_leads_a_session_of_its_own() {
     keeper.wait().unwrap();
 }
 
-#[test]
-fn a_second_keeper_in_the_same_folder_is_refused_while_the_first_runs_and_after_it() {
+#[tokio::test]
+async fn a_second_keeper_in_the_same_folder_is_refused_while_the_first_runs_and_after_it() {
     let place = Place::new();
     let mut first = place.keeper(HANG, later());
-    let promote = place.running_promote();
+    let promote = place.running_promote().await;
 
     let during = place.keeper(HANG, later()).wait().unwrap();
     place.kill(promote.pid);
@@ -241,22 +241,14 @@ impl Place {
         std::fs::read_to_string(self.dir.path().join("pid")).unwrap().trim().parse().unwrap()
     }
 
-    fn running_promote(&self) -> Process {
-        let named = self.folder.path().join("running");
-        self.until(|_| self.dir.path().join("pid").exists() && named.exists());
+    async fn running_promote(&self) -> Process {
+        let files = [self.dir.path().join("pid"), self.folder.path().join("running")];
+        until("the promote runs", || files.iter().all(|file| file.exists())).await;
         let State::Running(Some(promote)) = self.folder.state().unwrap() else { panic!("not running") };
         promote
     }
 
     fn kill(&self, pid: u32) {
         kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
-    }
-
-    fn until(&self, wanted: impl Fn(&State) -> bool) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while !wanted(&self.folder.state().unwrap()) {
-            assert!(Instant::now() < end, "waited in vain: {:?}", self.folder.state());
-            std::thread::sleep(Duration::from_millis(5));
-        }
     }
 }

@@ -197,3 +197,11 @@ pub fn bundle() -> (tempfile::TempDir, String) {
         format!("namespace: nexus-dr, restore: {{ bundle: '{}', bound_within: 10s }},", directory.path().display());
     (directory, settings)
 }
+
+/// The manifest of the Nexus that the pair deploys, below `directory`.
+pub fn manifest(directory: &std::path::Path) -> std::path::PathBuf {
+    let path = directory.join("nexus.yaml");
+    let text = "apiVersion: operator.alaudadevops.io/v1alpha1\nkind: Nexus\nmetadata: {name: nexus-ddrs}\nspec: {}\n";
+    std::fs::write(&path, text).unwrap();
+    path
+}
