@@ -4,9 +4,13 @@
 
 pub mod bench;
 pub mod boundary;
+/// The world that the core's own tests play in.
+#[path = "../../agent/core/tests/common/mod.rs"]
+mod core_world;
 pub mod lab;
 pub mod proof;
 pub mod rehearse;
+pub mod roles;
 pub mod sim;
 pub mod small;
 pub mod standin;

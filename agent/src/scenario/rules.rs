@@ -4,10 +4,9 @@
 
 use std::time::Duration;
 
-use understudy_config::Span;
+use understudy_config::{Config, Span};
 use understudy_core::{
-    Domain, Flap, ImageName, Mode, PairName, PairPolicy, PlanPolicy, Policy, ProbePolicy, SelfCheck, Site, WitnessKind,
-    WitnessPolicy,
+    ImageName, Mode, PairName, PairPolicy, PlanPolicy, Policy, ProbePolicy, SelfCheck, Site, WitnessKind, WitnessPolicy,
 };
 
 use super::file::{self, Rules};
@@ -16,80 +15,45 @@ use super::words;
 const PERIOD: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A site as `config/example.yaml` guards it, with the defaults of the configuration: every domain has a voter, a mirror
-/// probe looks at the arriving snapshots, nobody is a witness.
+/// A site that writes down little but what it must: every domain has a voter, a mirror probe looks at the arriving
+/// snapshots, nobody is a witness. All else is a default of the configuration.
+const SAMPLE: &str = "\
+site: standby-b
+mode: confirm
+state: { file: /var/lib/understudy }
+self_checks:
+  - { name: own-api, kubernetes: standby }
+  - { name: own-ceph, ceph: { config: /etc/ceph/b.conf, pool: myblock } }
+  - { name: status-page, http: { url: 'https://status.example.org/' } }
+  - { name: resolver, dns: { name: example.org } }
+pairs:
+  - name: nexus
+    probes:
+      - { name: web, http: { url: 'http://10.1.0.20:8081/' } }
+      - { name: api, kubernetes: primary }
+      - { name: ceph, ceph: { config: /etc/ceph/a.conf, pool: myblock } }
+      - { name: peer, rbd_mirror: { pool: myblock } }
+    standby_probes:
+      - { name: web-b, http: { url: 'http://10.2.0.20:8081/' } }
+    site_down_when: { at_least: 3, of: [service, control_plane, storage] }
+    rpo_max: 15m
+    approval_ttl: 5m
+    storage: { rbd: { images: [myblock/nexus] } }
+    restore: { bundle: /etc/understudy/bundle }
+    deploy: { manifest: /etc/understudy/nexus.yaml }
+    verify: { http: { url: 'http://10.2.0.20:8081/' } }
+    route: []
+    route_check: { resolvers: ['192.0.2.53:53'] }
+";
+
+/// The rules of the sample site, for each of `pairs`.
 pub fn sample(pairs: &[String]) -> Policy {
-    let check = |name: &str, group: Option<&str>| SelfCheck {
-        name: name.into(),
-        group: group.map(str::to_owned),
-        period: PERIOD,
-        timeout: TIMEOUT,
-    };
-    Policy {
-        config_digest: "scenario".into(),
-        self_checks: vec![
-            check("own-api", None),
-            check("own-ceph", None),
-            check("status-page", Some("neutral")),
-            check("resolver", Some("neutral")),
-        ],
-        stall: secs(2),
-        clock_jump: secs(2),
-        doubt: secs(5),
-        blind_page: secs(300),
-        automatic_max: 1,
-        automatic_window: secs(3600),
-        pairs: pairs.iter().map(|name| sample_pair(name)).collect(),
-    }
-}
-
-fn sample_pair(name: &str) -> PairPolicy {
-    let voter = |name: &str, domain| probe(name, domain, Site::A, true);
-    PairPolicy {
-        name: PairName::from(name),
-        mode: Mode::Confirm,
-        probes: vec![
-            voter("web", Domain::Service),
-            voter("api", Domain::ControlPlane),
-            voter("ceph", Domain::Storage),
-            probe("peer", Domain::Storage, Site::A, false),
-            probe("web-b", Domain::Service, Site::B, true),
-        ],
-        witnesses: vec![],
-        at_least: 3,
-        of: Domain::ALL.to_vec(),
-        hold_down: secs(90),
-        veto_within: secs(30),
-        flap: Flap { changes: 4, window: secs(600), quiet: secs(90) },
-        rpo_max: secs(900),
-        writeback_window: secs(35),
-        skew_max: secs(60),
-        approval_ttl: secs(300),
-        recovery_block: secs(12 * 3600),
-        images: vec!["myblock/nexus".into()],
-        plan: PlanPolicy {
-            mirrored: true,
-            kubernetes: true,
-            undo_point: true,
-            routes: vec!["webhook".into(), "dns".into()],
-            route_check: true,
-            attempts: 5,
-            retry_after: secs(1),
-            step_overdue: secs(300),
-            ready_within: secs(1800),
-            promote_overdue: secs(180),
-            verify_valid: secs(300),
-            lease_margin: secs(12),
-        },
-    }
-}
-
-fn probe(name: &str, domain: Domain, site: Site, votes: bool) -> ProbePolicy {
-    ProbePolicy { name: name.into(), site, domain, votes, period: PERIOD, timeout: TIMEOUT, fall: 3, rise: 2 }
-}
-
-fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
+    let loaded = Config::from_text("the sample site", SAMPLE, []).expect("every test of a scenario loads it");
+    let mut policy = loaded.policy();
+    let mut one = policy.pairs.remove(0);
+    one.plan.routes = vec!["webhook".into(), "dns".into()];
+    let named = |name: &String| PairPolicy { name: PairName::from(name.as_str()), ..one.clone() };
+    Policy { config_digest: "scenario".into(), pairs: pairs.iter().map(named).collect(), ..policy }
 }
 
 /// A key of the rules that can not be taken, and why.

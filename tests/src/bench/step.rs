@@ -9,11 +9,8 @@ use understudy_core::{
     Domain, Event, MirrorFacts, Now, Observation, Policy, Reading, State, WitnessReport, step as core_step,
 };
 
-use self::world::{ALIVE, DEAD, PAIR, Sees, World};
 use super::Row;
-
-#[path = "../../../agent/core/tests/common/mod.rs"]
-mod world;
+use crate::core_world::{ALIVE, DEAD, PAIR, Sees, World, policy};
 
 const BAR: f64 = 1.0;
 /// Rounds of one second of the world that are made at once.
@@ -22,8 +19,8 @@ const BATCHES: usize = 200;
 
 /// With nothing the matter, and while a human is asked.
 pub fn rows() -> anyhow::Result<Vec<Row>> {
-    let healthy = World::healthy(world::policy());
-    let mut policy = world::policy();
+    let healthy = World::healthy(policy());
+    let mut policy = policy();
     // The question stays open for as long as is measured.
     policy.pairs[0].approval_ttl = Duration::from_secs(1_000_000);
     let mut asking = World::healthy(policy);

@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use understudy_agent::Watcher;
 use understudy_tests::bench::{Row, detection, failover, looks, memory, serve, simulate, step};
-use understudy_tests::standin::ceph::client;
+use understudy_tests::roles;
 
 const PARTS: [&str; 6] = ["step", "simulate", "looks", "detection", "memory", "failover"];
 
@@ -24,11 +23,8 @@ struct Arguments {
 fn main() -> ExitCode {
     // This program is also the daemon, the keeper of promotes, the stand-ins of rbd and ceph, and its own web servers.
     let words: Vec<String> = std::env::args().collect();
-    match words.get(1).map(String::as_str) {
-        Some("standin-rbd" | "standin-ceph") => return client::cli_main(&words[1..]),
-        Some("understudy") => return understudy_agent::main_with(&words[1..], Watcher::nobody()),
-        Some("promote-keeper") => return understudy_agent::main_with(&words, Watcher::nobody()),
-        _ => {}
+    if let Some(code) = roles::play(&words) {
+        return code;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

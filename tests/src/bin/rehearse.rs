@@ -4,11 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use understudy_agent::Watcher;
 use understudy_tests::rehearse::moment;
 use understudy_tests::rehearse::scenario::{ALL, Scenario};
 use understudy_tests::rehearse::show::Show;
-use understudy_tests::standin::ceph::client;
+use understudy_tests::roles;
 
 /// Plays a failover before your eyes: two stand-in sites on loopback, the real daemon between them.
 ///
@@ -38,12 +37,11 @@ struct Arguments {
 fn main() -> ExitCode {
     // This program is also the daemon, the keeper of promotes, and the stand-ins of rbd and ceph.
     let words: Vec<String> = std::env::args().collect();
-    match words.get(1).map(String::as_str) {
-        Some("standin-rbd" | "standin-ceph") => return client::cli_main(&words[1..]),
-        Some("understudy") => return understudy_agent::main_with(&words[1..], Watcher::nobody()),
-        Some("promote-keeper") => return understudy_agent::main_with(&words, Watcher::nobody()),
-        Some("understudy-killed-after") => return killed_after(&words[2..]),
-        _ => {}
+    if let Some(code) = roles::play(&words) {
+        return code;
+    }
+    if words.get(1).is_some_and(|word| word == "understudy-killed-after") {
+        return killed_after(&words[2..]);
     }
     let arguments = Arguments::parse();
     if arguments.list {

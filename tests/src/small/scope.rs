@@ -1,10 +1,8 @@
 //! How large a small world is: its policy, and how much may go wrong in one story.
 
-use std::time::Duration;
+use understudy_core::{Domain, Flap, Mode, PairPolicy, PlanPolicy, Policy, ProbePolicy};
 
-use understudy_core::{
-    Domain, Flap, Mode, PairPolicy, PlanPolicy, Policy, ProbePolicy, SelfCheck, Site, WitnessKind, WitnessPolicy,
-};
+use crate::core_world::{self as sample, secs};
 
 /// A small world.
 #[derive(Debug, Clone)]
@@ -51,70 +49,40 @@ impl Scope {
     pub const ALL: [&'static str; 5] = ["observe", "confirm", "auto", "mirrored", "two"];
 }
 
-const fn secs(n: u64) -> Duration {
-    Duration::from_secs(n)
-}
-
 /// Two voters a domain in all three, read each second. What is limited in time is over after two seconds, so that a story of
 /// little patience outlasts each of the limits.
 fn policy(mode: Mode, mirrored: bool, pairs: usize) -> Policy {
     let names = ["nexus", "other"];
     Policy {
         config_digest: "small".into(),
-        self_checks: vec![SelfCheck { name: "own-api".into(), group: None, period: secs(1), timeout: secs(1) }],
-        stall: secs(2),
-        clock_jump: secs(2),
-        doubt: secs(1),
         blind_page: secs(3),
-        automatic_max: 1,
-        automatic_window: secs(3600),
         pairs: names.iter().take(pairs).map(|name| pair(name, mode, mirrored)).collect(),
+        ..sample::policy()
     }
 }
 
 fn pair(name: &str, mode: Mode, mirrored: bool) -> PairPolicy {
-    let probe = |(name, site, domain): (&str, Site, Domain)| ProbePolicy {
-        name: name.into(),
-        site,
-        domain,
-        votes: true,
-        period: secs(1),
-        timeout: secs(1),
-        fall: 1,
-        rise: 1,
-    };
+    let of_tests = sample::policy().pairs.remove(0);
+    let probe = |(name, domain)| ProbePolicy { fall: 1, rise: 1, ..sample::probe(name, domain) };
     let mut probes: Vec<ProbePolicy> = [
-        ("web", Site::A, Domain::Service),
-        ("write", Site::A, Domain::Service),
-        ("api", Site::A, Domain::ControlPlane),
-        ("nodes", Site::A, Domain::ControlPlane),
-        ("ceph", Site::A, Domain::Storage),
-        ("disk", Site::A, Domain::Storage),
+        ("web", Domain::Service),
+        ("write", Domain::Service),
+        ("api", Domain::ControlPlane),
+        ("nodes", Domain::ControlPlane),
+        ("ceph", Domain::Storage),
+        ("disk", Domain::Storage),
     ]
     .map(probe)
     .into();
-    probes.push(ProbePolicy { votes: false, ..probe(("peer", Site::A, Domain::Storage)) });
+    probes.push(ProbePolicy { votes: false, ..probe(("peer", Domain::Storage)) });
     PairPolicy {
         name: name.into(),
         mode,
         probes,
-        witnesses: vec![WitnessPolicy {
-            name: "third".into(),
-            kind: WitnessKind::ThirdSite,
-            period: secs(1),
-            timeout: secs(1),
-        }],
-        at_least: 3,
-        of: Domain::ALL.to_vec(),
         hold_down: secs(3),
         veto_within: secs(1),
         flap: Flap { changes: 9, window: secs(600), quiet: secs(60) },
-        rpo_max: secs(900),
-        writeback_window: secs(35),
-        skew_max: secs(60),
         approval_ttl: secs(2),
-        recovery_block: secs(3600),
-        images: vec!["rbd/data".into()],
         plan: PlanPolicy {
             mirrored,
             kubernetes: false,
@@ -122,12 +90,13 @@ fn pair(name: &str, mode: Mode, mirrored: bool) -> PairPolicy {
             routes: vec!["dns".into()],
             route_check: false,
             attempts: 2,
-            retry_after: secs(1),
             step_overdue: secs(2),
             ready_within: secs(2),
             promote_overdue: secs(2),
             verify_valid: secs(2),
             lease_margin: secs(1),
+            ..of_tests.plan
         },
+        ..of_tests
     }
 }
