@@ -43,6 +43,10 @@ pub const ALL: &[Boundary] = &[
     Boundary::new("webhook", "switch", of_switch),
     Boundary::new("webhook", "read back", of_read_back),
     Boundary::new("webhook", "status hook", of_hook),
+    Boundary::new("webhook", "age hook", |stdout| {
+        let age = hooks_storage::age_in(&String::from_utf8_lossy(stdout));
+        age.map(|age| age.as_secs().to_string()).map_err(|error| error.whole())
+    }),
     Boundary::new("webhook", "complaint of a program", |stderr| Ok(process::last_words(stderr))),
     Boundary::new("dns", "answer", of_dns),
     Boundary::new("dns", "answer to an update", of_update),

@@ -5,11 +5,15 @@
 //! hold. One that is a webhook has its time-out. That B's copy is fit to be promoted, and that nothing replicates into it
 //! meanwhile, is the promote hook's to see to.
 //!
-//! In: the hooks. Out: B primary by the word of the status hook. Start reading at [`promote`].
+//! The age hook says how old B's copy is. One that does not say stops no run by itself: then the loss has no bound, and the
+//! core knows whether that was accepted.
+//!
+//! In: the hooks. Out: the copy's age, and B primary by the word of the status hook. Start reading at [`promote`].
 
 use std::time::Duration;
 
 use understudy_config::{Hook, StorageHooks};
+use understudy_core::{COPY, Failure, Finding, ImageFacts, MirrorFacts};
 
 use crate::looks::Looks;
 use crate::promote_keeper::boot_ms;
@@ -18,6 +22,12 @@ use crate::{Context, StepDone, StepError, Words, hook};
 
 /// The note in which try the promote webhook was called, or was about to be.
 const ASKED: &str = "asked";
+
+/// A hook that does not tell the age is asked again for so long.
+const AGE_WITHIN: Duration = Duration::from_secs(10);
+
+/// Older than any copy.
+const OLDEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// How long the status may lag behind the promote.
 const LAG: Duration = Duration::from_secs(30);
@@ -62,6 +72,71 @@ pub(crate) async fn promote(ctx: &Context, hooks: &StorageHooks) -> Result<StepD
             Err(StepError::unknown("the promote hook succeeded, yet the status hook does not say primary"))
         }
     }
+}
+
+/// Reads how old the copy is.
+///
+/// # Errors
+/// [`StepError::Permanent`] if there is no hook that could tell.
+pub(crate) async fn consistency_point(ctx: &Context, hooks: &StorageHooks) -> Result<StepDone, StepError> {
+    let Some(age) = &hooks.age else {
+        let what =
+            "storage by hooks has no consistency point without `age`: the settings changed while the run was under way";
+        return Err(StepError::permanent(what));
+    };
+    let words = Words::of_step(ctx, format!("how old is the copy of {} at {}?", ctx.pair.name, ctx.site));
+    let mut looks = Looks::within(AGE_WITHIN);
+    loop {
+        let error = match copy_age(age, &words).await {
+            Ok(facts) => return Ok(StepDone::finding(sentence(&facts), Finding::Mirror(facts))),
+            Err(error) => error,
+        };
+        if error.failure() == Failure::Permanent || !looks.next().await {
+            let detail = format!("nobody can tell how old the copy is: {}", error.whole());
+            return Ok(StepDone::finding(detail, Finding::Mirror(copy_as_of(None))));
+        }
+    }
+}
+
+fn sentence(facts: &MirrorFacts) -> String {
+    let as_of = facts.images.iter().find_map(|copy| jiff::Timestamp::from_millisecond(copy.source_time_ms?).ok());
+    as_of.map_or_else(|| "the copy is of an unknown time".into(), |as_of| format!("the copy is as of {as_of:.0}"))
+}
+
+/// B's copy by the word of the age hook. It is as of so long before the hook was asked, and a second more, since a hook that
+/// counts whole seconds may have cut off the last one: the time is never later than the truth.
+///
+/// # Errors
+/// [`StepError`] if it does not say.
+pub(crate) async fn copy_age(age: &Hook, words: &Words) -> Result<MirrorFacts, StepError> {
+    let asked_ms = jiff::Timestamp::now().as_millisecond();
+    let age = age_in(&hook::read(age, words).await?)? + Duration::from_secs(1);
+    Ok(copy_as_of(i64::try_from(age.as_millis()).ok().map(|age_ms| asked_ms - age_ms)))
+}
+
+/// The age that an age hook said.
+pub(crate) fn age_in(said: &str) -> Result<Duration, StepError> {
+    let text = said.trim().trim_matches('"');
+    let seconds = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+    seconds.map(Duration::from_secs).filter(|age| *age <= OLDEST).ok_or_else(|| {
+        let said: String = said.chars().take(40).collect();
+        StepError::permanent(format!("the age hook said {said:?}: it must say whole seconds, such as 75"))
+    })
+}
+
+/// Snapshots have numbers; a copy that has none is told apart by its time.
+fn copy_as_of(as_of_ms: Option<i64>) -> MirrorFacts {
+    let copy = ImageFacts {
+        image: COPY.into(),
+        primary: false,
+        newest_complete: as_of_ms.and_then(|ms| u64::try_from(ms).ok()),
+        syncing: None,
+        progress: None,
+        source_time_ms: as_of_ms,
+        orphan: false,
+        peer_primary: false,
+    };
+    MirrorFacts { images: vec![copy] }
 }
 
 async fn was_asked(hooks: &StorageHooks, words: &Words) -> Result<StepDone, StepError> {
@@ -139,7 +214,7 @@ async fn becomes_primary(status: &Hook, words: &Words) -> Result<bool, StepError
         match role(status, words).await {
             Ok(Role::Primary) => return Ok(true),
             Ok(Role::Secondary | Role::Unknown) => {}
-            Err(error) if error.failure() == understudy_core::Failure::Transient => {}
+            Err(error) if error.failure() == Failure::Transient => {}
             Err(error) => return Err(error),
         }
         if !looks.next().await {

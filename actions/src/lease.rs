@@ -47,7 +47,8 @@ pub enum Turn {
 
 /// Takes and keeps the lease of one pair.
 pub struct LeaseKeeper {
-    leases: Api<Lease>,
+    /// Where it lies; another client after a reload.
+    leases: Mutex<Api<Lease>>,
     name: String,
     holder: String,
     lasts: Duration,
@@ -85,9 +86,18 @@ impl LeaseKeeper {
     /// - `holder`: the same for every process that works from one state directory, and for no other.
     #[must_use]
     pub fn new(client: &kube::Client, namespace: &str, name: String, holder: String, lasts: Duration) -> Self {
-        let leases = Api::namespaced(client.clone(), namespace);
+        let leases = Mutex::new(Api::namespaced(client.clone(), namespace));
         let (state, writing) = (Mutex::default(), tokio::sync::Mutex::default());
         Self { leases, name, holder, lasts, boot: since_boot, state, writing }
+    }
+
+    /// Goes on by another client, whose kubeconfig was read anew. What is ours stays ours.
+    pub fn go_on_by(&self, client: &kube::Client, namespace: &str) {
+        *self.leases.lock().unwrap_or_else(PoisonError::into_inner) = Api::namespaced(client.clone(), namespace);
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -106,7 +116,7 @@ impl LeaseKeeper {
 
     async fn try_turn(&self) -> Turn {
         let _writing = self.writing.lock().await;
-        let found = match timeout(CALL, self.leases.get_opt(&self.name)).await {
+        let found = match timeout(CALL, self.leases().get_opt(&self.name)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => return Turn::Unknown { why: error.to_string() },
             Err(_) => return Turn::Unknown { why: format!("no answer within {CALL:?}") },
@@ -139,8 +149,8 @@ impl LeaseKeeper {
         let (began, boot) = (Instant::now(), (self.boot)());
         let (params, taken) = (PostParams::default(), self.taken(found, epoch));
         let write = match found {
-            None => timeout(CALL, self.leases.create(&params, &taken)).await,
-            Some(_) => timeout(CALL, self.leases.replace(&self.name, &params, &taken)).await,
+            None => timeout(CALL, self.leases().create(&params, &taken)).await,
+            Some(_) => timeout(CALL, self.leases().replace(&self.name, &params, &taken)).await,
         };
         match write {
             Ok(Ok(_)) => {
@@ -231,7 +241,7 @@ impl LeaseKeeper {
     /// Reads the lease again, for an order of `epoch`.
     async fn read_ours(&self, epoch: u64) -> Result<Ours, StepError> {
         let no = |why: String| Err(StepError::NoLease(why));
-        let lease = match timeout(CALL, self.leases.get_opt(&self.name)).await {
+        let lease = match timeout(CALL, self.leases().get_opt(&self.name)).await {
             Ok(Ok(Some(lease))) => lease,
             Ok(Ok(None)) => return no(format!("lease {} is gone", self.name)),
             Ok(Err(error)) => return no(format!("lease {} can not be read: {error}", self.name)),
@@ -257,14 +267,14 @@ impl LeaseKeeper {
         if self.lock().until.take().is_none() {
             return;
         }
-        let Ok(Ok(Some(mut lease))) = timeout(CALL, self.leases.get_opt(&self.name)).await else { return };
+        let Ok(Ok(Some(mut lease))) = timeout(CALL, self.leases().get_opt(&self.name)).await else { return };
         if holder_of(&lease) != self.holder {
             return;
         }
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
         }
-        let released = timeout(CALL, self.leases.replace(&self.name, &PostParams::default(), &lease)).await;
+        let released = timeout(CALL, self.leases().replace(&self.name, &PostParams::default(), &lease)).await;
         if !matches!(released, Ok(Ok(_))) {
             tracing::debug!(lease = %self.name, "the lease was not released; it ends by itself");
         }

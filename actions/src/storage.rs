@@ -9,15 +9,18 @@
 //! - [`consistency_point`], [`quiesce()`], [`undo_point()`] and [`mirror_back()`] are in the plan where the policy says that the
 //!   storage is mirrored. [`mirror_back()`] is also the way out before the promote.
 //!
-//! `rbd` answers all of them. `hooks` answers the promote alone: who replicates there, how to hold it still and how to start
-//! it again is not known here, so that the plan leaves the other steps out. A new kind is a variant of
+//! `rbd` answers all of them. `hooks` answers the promote, and the consistency point if there is a hook that tells the copy's
+//! age: who replicates there, how to hold it still and how to start it again is not known here, so that the plan leaves the
+//! other steps out. A new kind is a variant of
 //! [`understudy_config::Storage`], and does not compile until it has answered every step.
 
-use understudy_config::{Pair, Rbd, Storage};
-use understudy_core::ImageName;
+use understudy_config::{Hook, Pair, Rbd, Storage};
+use understudy_core::{ImageName, MirrorFacts};
 
 use crate::rbd::Cli;
-use crate::{Context, StepDone, StepError, consistency, hooks_storage, mirror_back, promote, quiesce, undo_point};
+use crate::{
+    Context, StepDone, StepError, Words, consistency, hooks_storage, mirror_back, promote, quiesce, undo_point,
+};
 
 /// What keeps B's own storage from being used, as far as a look tells: the first fault; none = it answers. Reads alone, and asks
 /// nothing of A.
@@ -42,7 +45,18 @@ pub async fn unfit(pair: &Pair) -> Option<String> {
 /// # Errors
 /// [`StepError`] if it can not be told.
 pub async fn consistency_point(ctx: &Context) -> Result<StepDone, StepError> {
-    consistency::run(ctx, mirrored(ctx)?).await
+    match &ctx.pair.storage {
+        Storage::Rbd(settings) => consistency::run(ctx, settings).await,
+        Storage::Hooks(hooks) => hooks_storage::consistency_point(ctx, hooks).await,
+    }
+}
+
+/// What the age hook says of B's copy, as facts of one image.
+///
+/// # Errors
+/// [`StepError`] if it does not say.
+pub async fn copy_age(age: &Hook, words: &Words) -> Result<MirrorFacts, StepError> {
+    hooks_storage::copy_age(age, words).await
 }
 
 /// Keeps the replication from touching the volumes.

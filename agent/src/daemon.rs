@@ -188,7 +188,7 @@ impl Core {
         let recorder = Recorder::new(&directory, loaded.config.state.segment_bytes, &policy);
         let runner = Runner::new(&loaded.config.site, directory, program, inbox.clone(), halted.clone());
         let notices = Notices::new(&loaded, start.metrics.clone());
-        let (guard, means) = Guard::post(&loaded, &policy, inbox).await?;
+        let (guard, means) = Guard::post(&loaded, &policy, inbox, None).await?;
         Ok(Self {
             loaded,
             policy,
@@ -375,7 +375,7 @@ impl Core {
             bail!("these settings need a restart: {}", needs_restart.join(", "));
         }
         let policy = loaded.policy();
-        let (guard, means) = Guard::post(&loaded, &policy, inbox).await?;
+        let (guard, means) = Guard::post(&loaded, &policy, inbox, Some(&self.guard)).await?;
         let now = clock::now();
         let state = self.state.take().expect("the state is put back after each step");
         let state = state.reload(&self.policy, &policy, now);

@@ -17,6 +17,7 @@ use understudy_probes::{
     BootClock, Grid, Look, Looks, Probe, Round, Shared, Witness, WitnessLook, look_now, watch as watch_grid,
 };
 
+use crate::copy_age::CopyAge;
 use crate::inbox::Inbox;
 use crate::lease::{self, Lease};
 use crate::readiness;
@@ -46,9 +47,16 @@ impl Drop for Guard {
 impl Guard {
     /// Starts every task.
     ///
+    /// - `before`: the guard that it takes the place of; its leases are kept, by clients of the settings of now.
+    ///
     /// # Errors
     /// What is wrong with a setting that only shows when it is used: a secret, a kubeconfig, a file of roots.
-    pub async fn post(loaded: &Loaded, policy: &Policy, inbox: &Inbox) -> anyhow::Result<(Self, Vec<Means>)> {
+    pub async fn post(
+        loaded: &Loaded,
+        policy: &Policy,
+        inbox: &Inbox,
+        before: Option<&Guard>,
+    ) -> anyhow::Result<(Self, Vec<Means>)> {
         let config = &loaded.config;
         let clients = Clients::of(&config.clusters).await?;
         let holder = lease::holder(&config.state.file)?;
@@ -76,7 +84,15 @@ impl Guard {
             let id = PairId(u32::try_from(n).context("too many pairs")?);
             let looks = guard.post_pair(id, pair, loaded, policy, inbox, &mut shared).await?;
             guard.pairs.push(looks);
-            means.push(guard.post_means(id, pair, loaded, &clients, &holder, inbox));
+            let lease = match before.and_then(|guard| guard.leases.get(n)) {
+                Some((_, lease)) => lease.kept(pair),
+                None => Lease::of(pair, clients.standby.as_ref(), &holder),
+            };
+            means.push(guard.post_means(id, pair, loaded, &clients, lease, inbox));
+        }
+        // Last, since until here the settings may prove unusable, and then the old guard stays.
+        for ((_, lease), pair) in guard.leases.iter().zip(&config.pairs) {
+            lease.go_on_by(clients.standby.as_ref(), pair);
         }
         guard.tasks.close();
         Ok((guard, means))
@@ -109,6 +125,12 @@ impl Guard {
             looks.push(self.watch(witness, grid, inbox, move |WitnessLook { started_ms, report }| {
                 [Some(Event::WitnessRead { pair: id, witness: at, started_ms, report }), None]
             }));
+        }
+        if let Some(age) = CopyAge::of(pair, &loaded.config.site) {
+            // Its place is behind the probes of the file.
+            let (at, turn) = (position(settings.len()), place_of(id, settings.len() + pair.witnesses.len()));
+            let grid = Grid::scattered(rules.probes[settings.len()].period, turn);
+            looks.push(self.watch(age, grid, inbox, move |look| events_of(id, at, look)));
         }
         Ok(looks)
     }
@@ -149,10 +171,9 @@ impl Guard {
         pair: &Pair,
         loaded: &Loaded,
         clients: &Clients,
-        holder: &str,
+        lease: Lease,
         inbox: &Inbox,
     ) -> Means {
-        let lease = Lease::of(pair, clients.standby.as_ref(), holder);
         let (wanted, wants) = watch::channel(false);
         self.leases.push((wanted, lease.clone()));
         let keeping = lease::keep(id, lease.clone(), pair.limits.lease.0, wants, inbox.clone());

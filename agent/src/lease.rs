@@ -47,6 +47,22 @@ impl Lease {
         Lease::AtB { keeper: Arc::new(keeper), margin: pair.limits.lease_margin.0 }
     }
 
+    /// The same lease by the rules of a reload: a step under way, which holds it too, goes on writing.
+    #[must_use]
+    pub fn kept(&self, pair: &Pair) -> Self {
+        match self {
+            Lease::AtB { keeper, .. } => Lease::AtB { keeper: keeper.clone(), margin: pair.limits.lease_margin.0 },
+            Lease::Directory { .. } => Lease::Directory { lasts: pair.limits.lease.0 },
+        }
+    }
+
+    /// From here on by another client.
+    pub fn go_on_by(&self, standby: Option<&kube::Client>, pair: &Pair) {
+        if let (Lease::AtB { keeper, .. }, Some(client)) = (self, standby) {
+            keeper.go_on_by(client, &pair.limits.lease_namespace);
+        }
+    }
+
     /// Leave for one write of `epoch`, from a fresh look at the lease.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 pub mod api;
 pub mod boundary;
 pub mod cli;
+mod copy_age;
 pub mod daemon;
 pub mod guard;
 pub mod handle;

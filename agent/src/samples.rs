@@ -164,6 +164,7 @@ pub fn mirror_facts() -> MirrorFacts {
             progress: Some((10, 10)),
             source_time_ms: Some(1_700_000_000_000),
             orphan: false,
+            peer_primary: false,
         }],
     }
 }
@@ -371,6 +372,7 @@ pub fn policy() -> Policy {
     };
     let plan = PlanPolicy {
         mirrored: true,
+        aged: false,
         kubernetes: true,
         undo_point: true,
         routes: vec!["webhook".into()],

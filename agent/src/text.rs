@@ -15,6 +15,11 @@ pub fn time_of_day(wall_ms: i64) -> String {
     format!("{}.{:03}", format_time(wall_ms, "%H:%M:%S"), wall_ms.rem_euclid(1000))
 }
 
+/// The copy of storage by hooks, of which a time is known and no snapshot.
+pub fn copy_words(as_of_ms: Option<i64>) -> String {
+    as_of_ms.map_or("the copy, of an unknown time".into(), |ms| format!("the copy as of {}", date_time(ms)))
+}
+
 fn format_time(wall_ms: i64, format: &str) -> String {
     match jiff::Timestamp::from_millisecond(wall_ms) {
         Ok(time) => time.strftime(format).to_string(),

@@ -28,7 +28,7 @@ pub use document::Document;
 pub use duration::Span;
 pub use explain::Problem;
 pub use load::{LoadError, Loaded};
-pub use policy::NEUTRAL;
+pub use policy::{COPY_AGE, NEUTRAL};
 pub use reload::reload_allowed;
 pub use schema::schema;
 pub use secret::{SecretError, SecretRef};

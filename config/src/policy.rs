@@ -9,6 +9,11 @@ use understudy_core::{Domain, ImageName, Mode, PairName, Policy, Site};
 
 use crate::{Doubt, Limits, Loaded, Look, Pair, Probe, RouteTarget, SelfCheck, Storage, Witness};
 
+/// The look at the copy's age, which a pair with an age hook has beside the probes of the file.
+pub const COPY_AGE: &str = "copy-age";
+/// How often the age hook is asked: a copy that grows old slowly is not worth more.
+const COPY_AGE_PERIOD: Duration = Duration::from_secs(30);
+
 /// The group of self-checks that look at the world outside and stand in for each other.
 pub const NEUTRAL: &str = "neutral";
 
@@ -141,10 +146,11 @@ fn self_check(check: &SelfCheck) -> core::SelfCheck {
 
 fn pair_policy(pair: &Pair, global: Mode) -> core::PairPolicy {
     let at = |site| move |probe: &Probe| probe.policy(site);
+    let probes = pair.probes.iter().map(at(Site::A)).chain(pair.standby_probes.iter().map(at(Site::B)));
     core::PairPolicy {
         name: PairName(pair.name.clone()),
         mode: pair.effective_mode(global),
-        probes: pair.probes.iter().map(at(Site::A)).chain(pair.standby_probes.iter().map(at(Site::B))).collect(),
+        probes: probes.chain(copy_age(pair)).collect(),
         witnesses: pair.witnesses.iter().map(witness).collect(),
         at_least: pair.site_down_when.at_least,
         of: pair.site_down_when.of.clone(),
@@ -163,6 +169,21 @@ fn pair_policy(pair: &Pair, global: Mode) -> core::PairPolicy {
         images: images(&pair.storage),
         plan: plan(pair),
     }
+}
+
+/// Looks at B, and so can only speak for A's life, as a mirror probe does.
+fn copy_age(pair: &Pair) -> Option<core::ProbePolicy> {
+    let timeout = pair.storage.copy_age()?.timeout();
+    Some(core::ProbePolicy {
+        name: COPY_AGE.into(),
+        site: Site::A,
+        domain: Domain::Storage,
+        votes: false,
+        period: COPY_AGE_PERIOD.max(timeout),
+        timeout,
+        fall: 3,
+        rise: 1,
+    })
 }
 
 fn witness(witness: &Witness) -> core::WitnessPolicy {
@@ -189,6 +210,7 @@ fn plan(pair: &Pair) -> core::PlanPolicy {
     };
     core::PlanPolicy {
         mirrored,
+        aged: pair.storage.copy_age().is_some(),
         kubernetes: pair.restore.is_some() || pair.deploy.is_some(),
         undo_point,
         routes: pair.route.iter().map(RouteTarget::name).collect(),
@@ -305,6 +327,24 @@ mod tests {
         assert!(!pair.plan.mirrored && !pair.plan.undo_point && !pair.plan.kubernetes && !pair.plan.route_check);
         assert_eq!(pair.plan.routes, ["webhook lb.example.org"]);
         assert_eq!(pair.flap.quiet, secs(90));
+    }
+
+    #[test]
+    fn storage_by_hooks_that_tells_the_copys_age_has_a_consistency_point_and_a_look_that_can_only_speak_for_life() {
+        let text = changed(
+            "        promote:",
+            "        age: { command: { command: [/bin/age], timeout: 7s } }\n        promote:",
+        );
+
+        let pair = pair_of(&text);
+
+        assert!(pair.plan.aged && !pair.plan.mirrored);
+        let look = pair.probes.last().unwrap();
+        assert_eq!(
+            (look.name.as_str(), look.site, look.domain, look.votes),
+            (COPY_AGE, Site::A, Domain::Storage, false)
+        );
+        assert_eq!((look.period, look.timeout), (secs(30), secs(7)));
     }
 
     #[test]

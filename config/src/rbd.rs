@@ -168,6 +168,8 @@ pub struct ImageStatus {
     pub replay: Option<Replay>,
     /// The RADOS client of the daemon that mirrors the image, once it is known.
     pub instance_id: Option<u64>,
+    /// The daemon of another site runs and says that the image is primary there.
+    pub peer_primary: bool,
 }
 
 /// How far the replay of an image is, by the description in its status. Lags behind by up to 30 s.
@@ -198,14 +200,30 @@ pub fn image_status(json: &[u8]) -> Result<ImageStatus, Unreadable> {
         state: String,
         description: String,
         daemon_service: Option<RawService>,
+        #[serde(default)]
+        peer_sites: Vec<RawPeer>,
     }
     let raw: Raw = parse(WHAT, json)?;
+    let peer_primary = raw.peer_sites.iter().any(RawPeer::is_primary);
     let instance_id = raw.daemon_service.map(|service| service.instance(WHAT)).transpose()?.flatten();
     let replay = match raw.description.strip_prefix("replaying, ") {
         None => None,
         Some(text) => Some(parse(WHAT, text.as_bytes())?),
     };
-    Ok(ImageStatus { state: raw.state, description: raw.description, replay, instance_id })
+    Ok(ImageStatus { state: raw.state, description: raw.description, replay, instance_id, peer_primary })
+}
+
+#[derive(Deserialize)]
+struct RawPeer {
+    state: String,
+    description: String,
+}
+
+impl RawPeer {
+    /// `down+…` is what was known of a daemon that is silent now.
+    fn is_primary(&self) -> bool {
+        self.state.starts_with("up+") && self.description == "local image is primary"
+    }
 }
 
 #[derive(Deserialize)]
@@ -338,6 +356,7 @@ pub fn facts(
         progress: syncing.and_then(|copy| copy.last_copied_object_number).map(|copied| (copied, info.objects)),
         source_time_ms: newest_complete.and(source_time_s).map(|seconds| seconds.saturating_mul(1000)),
         orphan: copies.iter().any(|copy| copy.is_orphan()),
+        peer_primary: status.is_some_and(|status| status.peer_primary),
     })
 }
 

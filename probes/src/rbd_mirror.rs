@@ -4,8 +4,8 @@
 //! For each image it asks for the status, then for the role (`info`), then for the snapshots, in this order: the status holds
 //! the primary's time of the newest snapshot that is here whole, and lags behind, so that the time is never later than the
 //! truth. Out come [`MirrorFacts`], always with every image of the pair and in the file's order. Whether they show an advance
-//! of the primary, which is life, the core tells by the look before; a peer's state in the status is never used, since it
-//! is the health of the peer's mirror daemon and not of its site.
+//! of the primary, which is life, the core tells by the look before; a peer's state in the status is never used for that, since
+//! it is the health of the peer's mirror daemon and not of its site. It only tells of a peer that is primary beside B.
 //!
 //! | outcome | reading |
 //! |---|---|

@@ -47,6 +47,7 @@ fn every_verdict_role_phase_and_step_status_has_a_row_and_every_row_is_one() {
 fn the_table_of_steps_is_the_graph_of_the_plan() {
     let whole = PlanPolicy {
         mirrored: true,
+        aged: false,
         kubernetes: true,
         undo_point: true,
         routes: vec!["one".into()],

@@ -36,10 +36,15 @@ async fn a_daemon_that_died_waits_for_the_promote_hook_that_still_runs() {
 
 #[tokio::test]
 async fn a_status_that_lags_behind_the_promote_is_waited_for() {
-    let site = site("echo secondary");
-    let promote = "( sleep 0.3; echo primary > $D/role ) > /dev/null 2>&1 &";
+    // The first look after the promote does not see it yet.
+    let seen = tempfile::tempdir().unwrap();
+    let seen = seen.path().display();
+    let lagging = format!(
+        "if [ -f {seen}/looked ]; then echo primary; elif [ -f {seen}/done ]; then touch {seen}/looked; echo secondary; \
+         else echo secondary; fi"
+    );
 
-    run(&site, promote, 1).await.unwrap();
+    run(&site(&lagging), &format!("touch {seen}/done"), 1).await.unwrap();
 }
 
 #[tokio::test]
@@ -105,6 +110,66 @@ async fn a_webhook_that_was_called_before_a_crash_is_not_called_again_by_itself(
 
     assert_eq!(error.failure(), Failure::Permanent, "{error}");
     assert_eq!(site.gate.permits(), 0);
+}
+
+#[test]
+fn an_age_is_whole_seconds_and_nothing_else() {
+    for (said, seconds) in [("75\n", 75), ("0", 0), ("\"600\"", 600), ("007", 7)] {
+        assert_eq!(age_in(said).unwrap(), Duration::from_secs(seconds), "{said:?}");
+    }
+    for said in ["", "-1", "+5", "1.5", "75s", "soon", "99999999999999999999", "31536000000"] {
+        let error = age_in(said).unwrap_err();
+        assert!(error.to_string().contains("it must say whole seconds"), "{said:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn the_copy_is_never_told_younger_than_it_may_be() {
+    let before = jiff::Timestamp::now().as_millisecond();
+
+    let facts = copy_age(&age_hook("echo 60"), &Words::default()).await.unwrap();
+
+    let as_of = facts.images[0].source_time_ms.unwrap();
+    assert!((before - 61_000..=jiff::Timestamp::now().as_millisecond() - 61_000).contains(&as_of), "{as_of}");
+    assert_eq!(facts.images[0].newest_complete, u64::try_from(as_of).ok());
+    assert!(!facts.is_mirror());
+}
+
+#[tokio::test]
+async fn a_hook_that_does_not_tell_the_age_leaves_the_loss_without_a_bound_and_the_run_to_the_core() {
+    let site = site("echo secondary");
+    let missing = yaml("{ command: { command: [/nonexistent/age] } }");
+    for (hook, why) in [(age_hook("echo soon"), "it must say whole seconds"), (missing, "there is no program")] {
+        let hooks = StorageHooks { age: Some(hook), ..yaml(HOOKS) };
+
+        let done = consistency_point(&site.context(Step::ConsistencyPoint), &hooks).await.unwrap();
+
+        assert!(done.detail.contains(why), "{}", done.detail);
+        let Finding::Mirror(facts) = done.finding else { panic!("{:?}", done.finding) };
+        assert_eq!((facts.images[0].source_time_ms, facts.images[0].newest_complete), (None, None));
+    }
+    assert_eq!(site.gate.permits(), 0);
+}
+
+#[tokio::test]
+async fn a_hook_that_fails_once_is_asked_for_the_age_again() {
+    let site = site("echo secondary");
+    let asked = site.path("asked").display().to_string();
+    let hooks = StorageHooks {
+        age: Some(age_hook(&format!("[ -f {asked} ] && echo 60 || {{ touch {asked}; exit 3; }}"))),
+        ..yaml(HOOKS)
+    };
+
+    let done = consistency_point(&site.context(Step::ConsistencyPoint), &hooks).await.unwrap();
+
+    let Finding::Mirror(facts) = done.finding else { panic!("{:?}", done.finding) };
+    assert!(facts.images[0].source_time_ms.is_some(), "{}", done.detail);
+}
+
+const HOOKS: &str = "{ status: { command: { command: ['true'] } }, promote: { command: { command: ['true'] } } }";
+
+fn age_hook(script: &str) -> Hook {
+    yaml(&format!("{{ command: {{ command: [sh, -c, '{script}'] }} }}"))
 }
 
 /// A site whose status hook prints the file `role`, or else runs `status`.

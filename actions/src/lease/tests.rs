@@ -217,6 +217,23 @@ async fn a_released_lease_is_free_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_client_goes_on_with_what_is_ours_and_the_old_one_is_not_asked_any_more() {
+    let (before, after) = (Site::new(), Site::new());
+    let keeper = before.keeper("one");
+    keeper.turn().await;
+    after.put(before.lease());
+    let asked = before.asked.all().len();
+
+    keeper.go_on_by(&after.client, "understudy");
+
+    keeper.permit(MARGIN, 0).await.unwrap();
+    assert_eq!(keeper.turn().await, Turn::Ours { until: Instant::now() + LASTS, epoch: 0 });
+    keeper.release().await;
+    assert_eq!(before.asked.all().len(), asked);
+    assert_eq!(after.asked.writes().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn whoever_does_not_hold_it_releases_nothing() {
     let site = Site::new();
     let (one, two) = (site.keeper("one"), site.keeper("two"));

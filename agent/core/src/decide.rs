@@ -4,6 +4,7 @@ use crate::event::{Command, Notice, PageKind};
 use crate::gate::{Gate, GateState};
 use crate::mirror::{ImagePoint, LossBound, LossTerms, bound_after, consistency_point, loss_bound, skew_ms};
 use crate::names::{RequestId, RunId};
+use crate::orders::way_on;
 use crate::pair::{PairState, Scene};
 use crate::plan::{Authority, Consent, Phase, Run, Step, StepEntry, StepStatus, failover_steps};
 use crate::policy::{Mode, PairPolicy};
@@ -65,7 +66,7 @@ impl PairState {
             self.verdict_gate(asking),
             self.mode_gate(scene.rules, asking),
             self.pause_gate(),
-            self.role_gate(asking),
+            self.role_gate(scene.rules, asking),
             self.readiness_gate(asking),
             self.lease_gate(scene.rules, scene.now()),
             self.rpo_gate(scene.rules, scene.now(), asking),
@@ -106,18 +107,14 @@ impl PairState {
         }
     }
 
-    fn role_gate(&self, asking: Asking) -> GateState {
+    fn role_gate(&self, rules: &PairPolicy, asking: Asking) -> GateState {
         match (&self.durable.role, self.durable.open_run()) {
             (_, Some(run)) => gate(Gate::Role, false, format!("run {} is open", run.id)),
             (Role::AtA, None) => gate(Gate::Role, true, "A is active".into()),
             (Role::AtB, None) => gate(Gate::Role, false, "B is active already".into()),
             (Role::Moving { run }, None) => {
                 let forced = matches!(asking, Asking::Force { .. });
-                gate(
-                    Gate::Role,
-                    forced,
-                    format!("run {run} was given up half-way; only `failover --force` goes on from there"),
-                )
+                gate(Gate::Role, forced, format!("run {run} was given up half-way; {}", way_on(rules)))
             }
         }
     }

@@ -8,11 +8,22 @@ use serde::{Deserialize, Serialize};
 use crate::names::ImageName;
 use crate::time::millis;
 
+/// What storage by hooks, which has no images that we know of, is called among them: one copy, as of a time.
+pub const COPY: &str = "copy";
+
 /// The images of a pair as seen at B in one look.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MirrorFacts {
     /// One entry an image.
     pub images: Vec<ImageFacts>,
+}
+
+impl MirrorFacts {
+    /// Whether they are of a mirror, and not of storage by hooks that tells an age.
+    #[must_use]
+    pub fn is_mirror(&self) -> bool {
+        self.images.iter().any(|image| image.image.as_str() != COPY)
+    }
 }
 
 /// One image as seen at B in one look.
@@ -32,6 +43,9 @@ pub struct ImageFacts {
     pub source_time_ms: Option<i64>,
     /// An unfinished forced promote left its mark on top of the snapshots: not clean, nobody may promote blindly.
     pub orphan: bool,
+    /// The mirror daemon of the other site runs and says that its image is primary. It may be half a minute old.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub peer_primary: bool,
 }
 
 /// Source times of the primary's snapshots, written down while A lives: afterwards nobody can tell them.

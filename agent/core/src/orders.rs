@@ -7,6 +7,7 @@ use crate::mirror::{LossBound, bound_after};
 use crate::names::{RequestId, RunId, Ticket};
 use crate::pair::{PairState, Scene};
 use crate::plan::{Authority, Consent, Ending, Phase, Run, Step, StepStatus};
+use crate::policy::PairPolicy;
 use crate::record::{Answer, Pause, Question, Record, Request, Role};
 use crate::time::signed;
 
@@ -244,9 +245,10 @@ impl PairState {
         let pair = scene.rules.name.clone();
         let ending = Ending::Abandoned { by: by.into(), reason: reason.clone() };
         self.journal(scene, Record::RunEnded { pair, run: id.clone(), ending });
+        let way_on = way_on(scene.rules);
         scene.page(
             PageKind::Stuck,
-            format!("run {id} was abandoned after the promote by {by}: {reason}; the pair stays half-way"),
+            format!("run {id} was abandoned after the promote by {by}: {reason}; the pair stays half-way; {way_on}"),
         );
         scene.notify(Notice::RunEnded {
             run: id.clone(),
@@ -254,7 +256,17 @@ impl PairState {
             succeeded: false,
         });
         debug_assert!(matches!(self.durable.role, Role::Moving { .. }), "a run that is open makes the pair Moving");
-        Ok("abandoned after the promote: the pair stays Moving; only `failover --force` goes on from here".into())
+        Ok(format!("abandoned after the promote: the pair stays Moving; {way_on}"))
+    }
+}
+
+/// How a human goes on from a run that was given up half-way.
+pub(crate) fn way_on(rules: &PairPolicy) -> &'static str {
+    if rules.plan.mirrored && rules.plan.kubernetes {
+        "only `failover --force` goes on from there; if something is deployed at B already, delete it first: quiesce leaves a \
+         volume alone that is open"
+    } else {
+        "only `failover --force` goes on from there"
     }
 }
 

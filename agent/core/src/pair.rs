@@ -487,12 +487,22 @@ impl PairState {
             let up = signal.state.is_up() && signal.last.is_up() && signal.read_since(since_ms);
             (up && probe.domain == crate::Domain::Service).then(|| probe.name.clone())
         };
-        let Some(name) = self.signs.voters(scene.rules, Site::A).find_map(serving) else { return };
-        let seen = format!("probe {name} finds the old primary serving");
+        let found = self.signs.voters(scene.rules, Site::A).find_map(serving);
+        let served = found.map(|name| format!("probe {name} finds the old primary serving"));
+        let Some(seen) = served.or_else(|| self.two_primaries()) else { return };
         let pair = scene.rules.name.clone();
         self.journal(scene, Record::OldPrimaryReturned { pair, seen: seen.clone() });
         let advice = "two sites may take writes: keep users away from A, stop its Nexus; the route stays at B";
         scene.page(PageKind::OldPrimaryReturned, format!("{seen}; {advice}"));
+    }
+
+    /// An image that is primary at both sites, by a look that began long enough after B's was promoted: what is known of a
+    /// mirror daemon that has died counts as news for half a minute.
+    fn two_primaries(&self) -> Option<String> {
+        const OLD_NEWS_MS: u64 = 60_000;
+        let (_, facts) = self.signs.mirror.as_ref().filter(|(at_ms, _)| *at_ms > self.role_since_ms + OLD_NEWS_MS)?;
+        let both = facts.images.iter().find(|image| image.primary && image.peer_primary)?;
+        Some(format!("image {} is primary at both sites", both.image))
     }
 
     /// Whatever the state asks for now.

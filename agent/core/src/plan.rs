@@ -143,8 +143,11 @@ impl<'de> Deserialize<'de> for Step {
 #[must_use]
 pub fn failover_steps(plan: &PlanPolicy) -> Vec<Step> {
     let mut steps = vec![Step::Recheck, Step::Fence];
+    if plan.mirrored || plan.aged {
+        steps.push(Step::ConsistencyPoint);
+    }
     if plan.mirrored {
-        steps.extend([Step::ConsistencyPoint, Step::Quiesce]);
+        steps.push(Step::Quiesce);
     }
     if plan.kubernetes {
         steps.extend([Step::Restore, Step::Bound]);
@@ -182,7 +185,7 @@ pub fn needs(step: Step) -> Vec<Step> {
         Step::ConsistencyPoint => vec![Step::Fence],
         Step::Quiesce => vec![Step::ConsistencyPoint],
         Step::Bound => vec![Step::Restore],
-        Step::PromoteRecheck => vec![Step::Fence, Step::Quiesce, Step::Bound],
+        Step::PromoteRecheck => vec![Step::Fence, Step::ConsistencyPoint, Step::Quiesce, Step::Bound],
         Step::Promote => vec![Step::PromoteRecheck],
         Step::UndoPoint => vec![Step::Promote],
         Step::MirrorBack => vec![Step::Promote, Step::UndoPoint],

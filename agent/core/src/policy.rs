@@ -171,6 +171,9 @@ pub struct Flap {
 pub struct PlanPolicy {
     /// Whether the storage driver has images, a mirror to quiesce and a consistency point to read (`rbd`), or is a pair of hooks.
     pub mirrored: bool,
+    /// Whether storage by hooks tells how old its copy is: then there is a consistency point, though nothing to quiesce.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub aged: bool,
     /// Whether there are Kubernetes objects to restore and deploy; without, those steps are left out.
     pub kubernetes: bool,
     /// Whether an undo point is taken on the promoted images.

@@ -17,13 +17,7 @@ fn proof(world: &World) -> Option<FenceProof> {
 
 #[test]
 fn an_unconfirmed_fence_without_anybodys_word_stops_and_asks_again() {
-    let mut world = World::healthy(policy());
-    world.sees = DEAD;
-    world.run(20);
-    let request = world.request().expect("it is open").id;
-    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
-    world.second();
-    world.done(Step::Fence);
+    let mut world = World::unfenced(policy());
 
     let request = world.request().expect("it is asked again");
     assert_eq!(request.question, Question::Unfenced);
@@ -39,13 +33,7 @@ fn an_unconfirmed_fence_without_anybodys_word_stops_and_asks_again() {
 
 #[test]
 fn an_unconfirmed_fence_that_nobody_accepts_in_time_ends_the_run() {
-    let mut world = World::healthy(policy());
-    world.sees = DEAD;
-    world.run(20);
-    let request = world.request().expect("it is open").id;
-    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
-    world.second();
-    world.done(Step::Fence);
+    let mut world = World::unfenced(policy());
     world.done(Step::Restore);
     world.done(Step::Bound);
 
@@ -253,4 +241,54 @@ fn a_forced_run_that_stops_leaves_a_pair_half_way_that_was_half_way() {
     assert_eq!(world.durable().role, Role::Moving { run: first });
     world.restart();
     assert!(matches!(world.durable().role, Role::Moving { .. }));
+}
+
+/// A pair whose storage has no images and tells the age of its copy.
+fn aged() -> Policy {
+    let mut rules = policy();
+    (rules.pairs[0].plan.mirrored, rules.pairs[0].plan.aged) = (false, true);
+    rules
+}
+
+#[test]
+fn a_copy_whose_age_is_told_has_a_bound_before_the_run_and_one_of_its_own_in_it() {
+    let mut world = World::healthy(aged());
+    world.sees = DEAD;
+    world.run(20);
+    let asked = world.request().expect("it is open");
+    assert!(matches!(asked.bound_at_expiry, LossBound::AtMost(_)), "{:?}", asked.bound_at_expiry);
+    world.approve().expect("no word about the loss is needed");
+    world.second();
+
+    world.play_until(None);
+
+    assert_eq!(ending(&world), Some(Ending::Succeeded));
+    assert!(matches!(world.run_state().bound, Some(LossBound::AtMost(_))));
+    assert!(world.run_state().entry(Step::Quiesce).is_none());
+}
+
+#[test]
+fn a_copy_of_which_nobody_can_tell_the_age_any_more_stops_the_run_unless_any_loss_was_accepted() {
+    for (accept_loss_ms, goes_on) in [(None, false), (Some(u64::MAX), true)] {
+        let mut world = World::healthy(aged());
+        world.sees = DEAD;
+        world.run(20);
+        let (request, accept_unfenced) = (world.request().expect("it is open").id, Some("power is off".into()));
+        world.order(Order::Approve { request, accept_unfenced, accept_loss_ms }).expect("it is good");
+        world.second();
+        world.done(Step::Fence);
+
+        let unknown = ImageFacts { newest_complete: None, source_time_ms: None, ..world.image() };
+        let finding = Finding::Mirror(MirrorFacts { images: vec![unknown] });
+        world.end(Step::ConsistencyPoint, 1, StepResult::Done { detail: "unknown".into(), finding });
+        world.play_until(None);
+
+        let ended = ending(&world);
+        assert_eq!(ended == Some(Ending::Succeeded), goes_on, "{ended:?}");
+        assert_eq!(
+            matches!(&ended, Some(Ending::Stopped { why }) if why.contains("loss bound")),
+            !goes_on,
+            "{ended:?}"
+        );
+    }
 }

@@ -20,6 +20,21 @@ fn restart_after(world: &mut World, seconds: u64, sees: Sees) {
     world.event(Event::Tick);
 }
 
+/// The agent has died right after the recheck that the promote rests on was journaled, a minute ago.
+fn held_up_after_the_recheck() -> World {
+    let mut world = World::failing_over(policy());
+    world.play_until(Some(Step::Promote));
+    forget_all_after_the_recheck(&mut world);
+    world.now = world.now + secs(60);
+    world
+}
+
+fn forget_all_after_the_recheck(world: &mut World) {
+    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
+    let at = world.journal.iter().position(passed).expect("it passed");
+    world.journal.truncate(at + 1);
+}
+
 fn steps_sent(world: &World) -> Vec<Step> {
     world.orders().iter().map(|order| order.step).collect()
 }
@@ -196,13 +211,7 @@ fn a_promote_that_is_never_begun_in_time_is_a_humans_after_a_few_tries() {
 
 #[test]
 fn an_answer_that_comes_after_its_question_expired_is_refused_although_nobody_looked_at_the_clock_yet() {
-    let mut world = World::healthy(policy());
-    world.sees = DEAD;
-    world.run(20);
-    let request = world.request().expect("it is open").id;
-    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
-    world.second();
-    world.done(Step::Fence);
+    let mut world = World::unfenced(policy());
     let request = world.request().expect("the fence is asked for");
     let left = request.expires_ms - world.now.boot_ms;
     world.run(left / 1000 - 1);
@@ -229,13 +238,7 @@ fn a_stuck_step_whose_page_was_lost_in_a_crash_is_told_again() {
 
 #[test]
 fn a_question_about_the_fence_that_a_restart_made_void_is_asked_again() {
-    let mut world = World::healthy(policy());
-    world.sees = DEAD;
-    world.run(20);
-    let request = world.request().expect("it is open").id;
-    world.order(Order::Approve { request, accept_unfenced: None, accept_loss_ms: None }).expect("it is good");
-    world.second();
-    world.done(Step::Fence);
+    let mut world = World::unfenced(policy());
     assert_eq!(world.request().expect("it is asked").question, Question::Unfenced);
 
     world.restart();
@@ -323,9 +326,7 @@ fn a_doubt_that_a_crash_lets_in_between_the_recheck_and_the_promote_stops_the_ru
     world.run(120);
     world.approve().expect("the request is good");
     world.play_until(Some(Step::Promote));
-    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
-    let at = world.journal.iter().position(passed).expect("it was rechecked");
-    world.journal.truncate(at + 1);
+    forget_all_after_the_recheck(&mut world);
     world.restart();
 
     world.fit = DOWN;
@@ -337,13 +338,8 @@ fn a_doubt_that_a_crash_lets_in_between_the_recheck_and_the_promote_stops_the_ru
 
 #[test]
 fn a_promote_that_was_held_up_after_its_recheck_is_rechecked_first() {
-    let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Promote));
-    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
-    let recheck = world.journal.iter().position(passed).expect("it passed");
-    world.journal.truncate(recheck + 1);
-
-    world.now = world.now + secs(60);
+    let mut world = held_up_after_the_recheck();
+    let recheck = world.journal.len() - 1;
     world.restart();
     world.event(Event::Lease { pair: PAIR, until_ms: Some(world.now.boot_ms + 30_000), holder: None, epoch: None });
     assert_eq!(world.status(Step::Promote), StepStatus::Pending, "on readings of a minute ago");
@@ -354,13 +350,7 @@ fn a_promote_that_was_held_up_after_its_recheck_is_rechecked_first() {
 
 #[test]
 fn life_while_the_promote_is_held_up_after_its_recheck_stops_the_run() {
-    let mut world = World::failing_over(policy());
-    world.play_until(Some(Step::Promote));
-    let passed = |(_, r): &(Now, Record)| matches!(r, Record::Outcome { step: Step::PromoteRecheck, .. });
-    let recheck = world.journal.iter().position(passed).expect("it passed");
-    world.journal.truncate(recheck + 1);
-
-    world.now = world.now + secs(60);
+    let mut world = held_up_after_the_recheck();
     world.sees = ALIVE;
     world.restart();
     world.run(5);

@@ -235,6 +235,25 @@ fn abandon_after_the_promote_leaves_the_pair_half_way_and_pages() {
 }
 
 #[test]
+fn whoever_abandons_a_run_is_told_what_must_go_before_another_one_can_succeed() {
+    let mut plain = policy();
+    plain.pairs[0].plan.mirrored = false;
+    for (rules, must_go) in [(policy(), true), (plain, false)] {
+        let mut world = World::failing_over(rules);
+        world.play_until(Some(Step::Deploy));
+        let run = world.run_state().id;
+
+        let answer = world.order(Order::Abandon { run, reason: "by hand".into() }).expect("it can be");
+
+        let gate = world.view().gates.into_iter().find(|gate| gate.gate == Gate::Role).expect("it is asked");
+        for said in [answer, gate.value] {
+            assert!(said.contains("only `failover --force` goes on from there"), "{said}");
+            assert_eq!(said.contains("deployed at B already, delete it first"), must_go, "{said}");
+        }
+    }
+}
+
+#[test]
 fn a_running_promote_can_not_be_abandoned() {
     let mut world = World::failing_over(policy());
     world.play_until(Some(Step::Promote));
@@ -356,6 +375,31 @@ fn an_old_primary_that_returns_is_told_once_and_nothing_is_written() {
 
     assert_eq!(world.pages(), [PageKind::OldPrimaryReturned]);
     assert_eq!(world.writes(), writes);
+    assert_eq!(world.durable().role, Role::AtB);
+}
+
+#[test]
+fn an_image_that_is_primary_at_both_sites_is_told_even_if_no_service_answers_at_a() {
+    let mut world = World::failing_over(policy());
+    world.play_until(None);
+    world.standby = Reading::Up;
+    let look = |world: &mut World, peer_primary| {
+        let facts = MirrorFacts { images: vec![ImageFacts { primary: true, peer_primary, ..world.image() }] };
+        world.event(Event::MirrorRead { pair: PAIR, probe: 3, started_ms: world.now.boot_ms, facts });
+    };
+    world.run(10);
+    world.sent.clear();
+
+    look(&mut world, true);
+    assert_eq!(world.pages(), [], "what was known of A's daemon when it died is no news");
+    world.run(60);
+    look(&mut world, false);
+    assert_eq!(world.pages(), []);
+    look(&mut world, true);
+    world.run(10);
+    look(&mut world, true);
+
+    assert_eq!(world.pages(), [PageKind::OldPrimaryReturned], "once");
     assert_eq!(world.durable().role, Role::AtB);
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use understudy_core::{
-    Ending, GateState, ImageFacts, ImagePoint, LossBound, Now, PairName, PairView, Phase, Question, Request, Role, Run,
-    SignalView, Step, StepEntry, StepStatus, WitnessReport, WitnessView,
+    COPY, Ending, GateState, ImageFacts, ImagePoint, LossBound, MirrorFacts, Now, PairName, PairView, Phase, Question,
+    Request, Role, Run, SignalView, Step, StepEntry, StepStatus, WitnessReport, WitnessView,
 };
 
 use crate::api::Status;
-use crate::text::{bar, between, date_time, duration, table};
+use crate::text::{bar, between, copy_words, date_time, duration, table};
 
 /// Width of a progress bar.
 const BAR: usize = 20;
@@ -43,7 +43,7 @@ fn pair_text(pair: &PairView, now: Now, said: &BTreeMap<Step, String>) -> String
     text.push_str(&table("  ", &signals(pair)));
     text.push_str(&table("  ", &facts(pair)));
     if let Some(request) = &pair.request {
-        text.push_str(&question(request, now, pair.mirror.is_some()));
+        text.push_str(&question(request, now, pair.mirror.as_ref().is_some_and(MirrorFacts::is_mirror)));
     }
     if let Some(run) = &pair.run {
         text.push_str(&run_text(run, now, said));
@@ -249,6 +249,9 @@ fn bound_words(bound: LossBound) -> String {
 }
 
 fn point_words(point: &ImagePoint) -> String {
+    if point.image.as_str() == COPY {
+        return copy_words(point.source_time_ms);
+    }
     let taken = point.source_time_ms.map_or("at an unknown time".into(), |ms| format!("at {}", date_time(ms)));
     let which = point.snapshot.map_or("no known snapshot".into(), |id| format!("snapshot {id}, taken {taken}"));
     let note = if point.mid_sync { " (a sync is under way: the one before the newest)" } else { "" };
@@ -256,6 +259,9 @@ fn point_words(point: &ImagePoint) -> String {
 }
 
 fn image_words(image: &ImageFacts) -> String {
+    if image.image.as_str() == COPY {
+        return copy_words(image.source_time_ms);
+    }
     let role = if image.primary { "PRIMARY here" } else { "copy" };
     let newest =
         image.newest_complete.map_or("no complete snapshot".into(), |id| format!("complete up to snapshot {id}"));

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use understudy_core::{Answer, Authority, FenceOutcome, ImagePoint};
+use understudy_core::{Answer, Authority, COPY, FenceOutcome, ImagePoint};
 
 use super::{Answered, Outcome, Report, StepReport};
-use crate::text::{date_time, duration, printable, table, time_of_day};
+use crate::text::{copy_words, date_time, duration, printable, table, time_of_day};
 
 impl Report {
     /// The report as text, without anything that could steer a terminal.
@@ -96,6 +96,9 @@ fn fence_words(fence: &FenceOutcome) -> String {
 }
 
 fn point_words(point: &ImagePoint) -> String {
+    if point.image.as_str() == COPY {
+        return copy_words(point.source_time_ms);
+    }
     let taken = point.source_time_ms.map_or("at an unknown time".into(), |ms| format!("at {}", date_time(ms)));
     let which = point.snapshot.map_or("no known snapshot".into(), |id| format!("snapshot {id}, taken {taken}"));
     let note = if point.mid_sync { ", the one before the sync that was under way" } else { "" };

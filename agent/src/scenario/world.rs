@@ -322,6 +322,7 @@ impl Image {
             progress: None,
             source_time_ms: newest.filter(|_| self.times && lives).map(|_| self.source_ms),
             orphan: self.orphan,
+            peer_primary: false,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Lint;
 use super::address::Address;
-use crate::{Key, Look, NexusLook, Pair, Probe, Span, Storage, Which};
+use crate::{COPY_AGE, Key, Look, NexusLook, Pair, Probe, Span, Storage, Which};
 
 /// The first SYN is sent again only after this (RFC 6298, section 2.1), so that a shorter time-out makes one lost packet a failure.
 const SYN_AGAIN: Duration = Duration::from_secs(1);
@@ -48,7 +48,8 @@ pub(super) fn check(lint: &mut Lint<'_>, pair: &Pair, at: &Key) {
     let at_a = of("probes", &pair.probes);
     let at_b = of("standby_probes", &pair.standby_probes);
     let all = || pair.probes.iter().zip(&at_a).chain(pair.standby_probes.iter().zip(&at_b));
-    lint.unique(all().map(|(probe, at)| (probe.name.as_str(), at.key("name"))));
+    let own = pair.storage.copy_age().map(|_| (COPY_AGE, at.key("storage").key("hooks").key("age")));
+    lint.unique(own.into_iter().chain(all().map(|(probe, at)| (probe.name.as_str(), at.key("name")))));
     for (probe, at) in all() {
         check_probe(lint, pair, probe, at);
     }

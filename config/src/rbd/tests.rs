@@ -201,3 +201,19 @@ fn a_daemon_that_has_not_told_its_number_yet_has_none() {
 
     assert_eq!(status.instance_ids, [4131]);
 }
+
+#[test]
+fn a_peer_counts_as_primary_while_its_daemon_runs_and_says_so() {
+    let status = |state: &str, description: &str| {
+        let peer = serde_json::json!({ "site_name": "a", "state": state, "description": description });
+        let status =
+            serde_json::json!({ "state": "up+stopped", "description": "local image is primary", "peer_sites": [peer] });
+        image_status(status.to_string().as_bytes()).unwrap().peer_primary
+    };
+
+    assert!(image_status(STANDBY_STATUS).unwrap().peer_primary);
+    assert!(status("up+stopped", "local image is primary"));
+    assert!(!status("down+stopped", "local image is primary"), "it is silent");
+    assert!(!status("up+error", "split-brain"));
+    assert!(!image_status(br#"{"state":"up+stopped","description":"local image is primary"}"#).unwrap().peer_primary);
+}

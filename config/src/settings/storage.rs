@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -18,6 +19,17 @@ pub enum Storage {
     Rbd(Rbd),
     /// Any other block storage, by commands or webhooks of yours.
     Hooks(StorageHooks),
+}
+
+impl Storage {
+    /// The hook that tells how old B's copy is, where there is one.
+    #[must_use]
+    pub fn copy_age(&self) -> Option<&Hook> {
+        match self {
+            Storage::Rbd(_) => None,
+            Storage::Hooks(hooks) => hooks.age.as_ref(),
+        }
+    }
 }
 
 settings! {
@@ -88,7 +100,8 @@ settings! {
         /// Makes B primary. It must be safe to repeat, and must see to it by itself that B's copy is fit and held still: the
         /// plan has no consistency point and no quiesce here. A command is never killed; its time-out does not hold.
         pub promote: Hook,
-        /// Prints how old the copy is, in whole seconds; without it the loss has no bound.
+        /// Prints how old B's copy is, in whole seconds: it holds all that A wrote until so long ago. Asked every 30 s, and by
+        /// the plan right after the fence. Without it the loss has no bound.
         #[serde(default)]
         pub age: Option<Hook>,
     }
@@ -103,6 +116,17 @@ pub enum Hook {
     Command(CommandHook),
     /// An HTTP call.
     Webhook(Webhook),
+}
+
+impl Hook {
+    /// The longest that it takes where it is not a promote.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        match self {
+            Hook::Command(command) => command.timeout.0,
+            Hook::Webhook(webhook) => webhook.timeout.0,
+        }
+    }
 }
 
 settings! {

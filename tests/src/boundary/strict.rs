@@ -37,6 +37,7 @@ pub(super) fn may_be(world: &str, name: &str, bytes: &[u8], value: &str) -> Verd
         ("webhook", "read back") => at(bytes, "/active").map(drop),
         ("webhook", "switch") => accepted(bytes),
         ("webhook", "status hook") => role(bytes, value),
+        ("webhook", "age hook") => seconds(bytes, value),
         _ => Ok(()),
     }
 }
@@ -164,6 +165,14 @@ fn accepted(bytes: &[u8]) -> Verdict {
     let end = bytes.iter().position(|byte| *byte == b'\n').ok_or("no status")?;
     let fits = matches!(&bytes[..end], b"200" | b"202") && at(&bytes[end + 1..], "/status")? == "accepted";
     if fits { Ok(()) } else { Err("nothing says that it was done".into()) }
+}
+
+/// Digits alone, and the number that they are.
+fn seconds(bytes: &[u8], value: &str) -> Verdict {
+    let text = String::from_utf8_lossy(bytes);
+    let digits = text.trim().trim_matches('"').trim_start_matches('0');
+    let digits = if digits.is_empty() { "0" } else { digits };
+    if digits == value { Ok(()) } else { Err("it is another number, or none".into()) }
 }
 
 fn role(bytes: &[u8], value: &str) -> Verdict {

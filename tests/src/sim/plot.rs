@@ -213,6 +213,7 @@ fn policy(dice: &mut Dice, setting: &Setting) -> Policy {
             images,
             plan: PlanPolicy {
                 mirrored: true,
+                aged: false,
                 kubernetes,
                 undo_point: dice.chance(70),
                 routes: vec!["webhook".into(), "dns".into()],

@@ -130,6 +130,7 @@ impl Image {
             // Whole seconds, as Ceph tells them.
             source_time_ms: newest.filter(|_| tells_time).map(|s| s.taken_wall_ms.div_euclid(1000) * 1000),
             orphan: self.orphan,
+            peer_primary: false,
         }
     }
 

@@ -347,6 +347,7 @@ impl World {
             progress: None,
             source_time_ms: Some(START.wall_ms + source_ms),
             orphan: false,
+            peer_primary: false,
         };
         MirrorFacts { images: vec![image] }
     }
