@@ -79,7 +79,9 @@ impl NexusClient {
             "raw": { "contentDisposition": "ATTACHMENT" },
         });
         let url = format!("{}/service/rest/v1/repositories/raw/hosted", self.url);
-        let answer = self.http.post(url).basic_auth(USER, Some(PASSWORD)).json(&body).send().await?;
+        // The first request of a Nexus that has just started takes long on a busy machine.
+        let request = self.http.post(url).timeout(Duration::from_secs(60)).basic_auth(USER, Some(PASSWORD));
+        let answer = request.json(&body).send().await?;
         ensure!(answer.status().as_u16() == 201, "repository {name}: {}", answer.status());
         Ok(())
     }
