@@ -261,6 +261,12 @@ pub enum RecordingError {
         /// Why.
         source: io::Error,
     },
+    /// Not one whole line.
+    #[error("{} holds nothing: its daemon was killed before it could write", .path.display())]
+    Unwritten {
+        /// Which.
+        path: PathBuf,
+    },
     /// It is none, or not of this version.
     #[error("{} is no recording of this version of understudy (line {line}: {why})", path.display())]
     Foreign {
@@ -301,7 +307,7 @@ pub fn read(path: &Path) -> Result<Recorded, RecordingError> {
     let text = std::fs::read_to_string(path).map_err(|source| RecordingError::Io { path: path.to_owned(), source })?;
     let foreign = |line: usize, why: String| RecordingError::Foreign { path: path.to_owned(), line, why };
     let mut lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).enumerate();
-    let (_, first) = lines.next().ok_or_else(|| foreign(1, "it is empty".into()))?;
+    let (_, first) = lines.next().ok_or_else(|| RecordingError::Unwritten { path: path.to_owned() })?;
     let head: Head = serde_json::from_str(first).map_err(|error| foreign(1, error.to_string()))?;
     if head.v != VERSION {
         return Err(foreign(1, format!("version {}, this one knows {VERSION}", head.v)));

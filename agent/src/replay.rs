@@ -77,13 +77,13 @@ pub fn replay(path: &Path, rules: Option<&Policy>) -> Result<Replayed, ReplayErr
         (path.parent().unwrap_or(Path::new(".")).to_owned(), vec![path.to_owned()])
     };
     // The newest recording first, then the journal: a daemon that is running meanwhile has journaled what it recorded before.
-    let newest = files.last().map(|file| recording::read(file)).transpose()?;
+    let newest = files.last().map(|file| read_written(file)).transpose()?;
     let entries = read_all(&directory)?;
     let mut out = Replayed::default();
     let mut before: Option<(Recorded, State)> = None;
-    let earlier = files.iter().rev().skip(1).rev().map(|file| recording::read(file));
+    let earlier = files.iter().rev().skip(1).rev().map(|file| read_written(file));
     for segment in earlier.chain(newest.map(Ok)) {
-        let segment = segment?;
+        let Some(segment) = segment? else { continue };
         let last = play(&segment, before.as_ref(), rules, &entries, &mut out);
         before = Some((segment, last));
     }
@@ -92,6 +92,14 @@ pub fn replay(path: &Path, rules: Option<&Policy>) -> Result<Replayed, ReplayErr
     }
     out.differences.sort_by_key(|difference| (difference.wall_ms, difference.side));
     Ok(out)
+}
+
+/// One segment; none if its daemon was killed when it had made the file and written nothing.
+fn read_written(file: &Path) -> Result<Option<Recorded>, RecordingError> {
+    match recording::read(file) {
+        Err(RecordingError::Unwritten { .. }) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Plays one segment; the state in which it ends.
@@ -373,6 +381,16 @@ mod tests {
         let replayed = replay(dir.path(), None).unwrap();
 
         assert!(replayed.differences.iter().any(|d| d.side == Side::Then && d.decision.contains("Down(refused)")));
+    }
+
+    #[test]
+    fn a_recording_that_its_daemon_never_wrote_to_is_passed_by() {
+        let dir = tempfile::tempdir().unwrap();
+        lived(dir.path(), u64::MAX);
+        let before = replay(dir.path(), None).unwrap();
+        std::fs::write(dir.path().join("recording-000099.jsonl"), "").unwrap();
+
+        assert_eq!(replay(dir.path(), None).unwrap(), before);
     }
 
     #[test]
