@@ -174,7 +174,9 @@ impl<'a, S: Subject> Promote<'a, S> {
             source: Some(Box::new(source)),
         })?;
         let left = self.ctx.gate.permit().await?.remaining();
-        let start_before = boot_ms() + u64::try_from(left.as_millis()).unwrap_or(u64::MAX / 2);
+        let lease_ends = boot_ms() + u64::try_from(left.as_millis()).unwrap_or(u64::MAX / 2);
+        // Whatever holds us or the keeper up from here on: neither the lease nor what the order rests on may be over (S1, S2).
+        let start_before = self.ctx.order.start_before_ms.unwrap_or(u64::MAX).min(lease_ends);
         let said = fs::File::create(folder.path().join("keeper.stderr")).map_or_else(|_| Stdio::null(), Stdio::from);
         let keeper = Command::new(&self.ctx.program)
             .args([OsStr::new(KEEPER_COMMAND), OsStr::new("--dir"), folder.path().as_os_str()])

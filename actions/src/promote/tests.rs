@@ -7,7 +7,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use understudy_core::Step;
 
 use super::*;
-use crate::promote_keeper::{Folder, State};
+use crate::promote_keeper::tests::script;
+use crate::promote_keeper::{Folder, State, boot_ms};
 use crate::testing_rbd::{MID_SYNC, MIRROR, ORPHANED, Site, info, permanent, until};
 
 const IMAGE: &str = "rbd/data";
@@ -358,6 +359,23 @@ async fn nothing_is_promoted_beside_a_promote_that_an_earlier_run_left_behind() 
     assert!(error.to_string().contains("still runs, process"), "{error}");
     site.write("rbd/data/go", "");
     assert!(promote(&site, 1).await.unwrap().detail.contains("is primary"));
+}
+
+#[tokio::test]
+async fn the_keeper_starts_nothing_behind_the_end_of_the_lease_nor_behind_that_of_the_order() {
+    let site = Site::quiesced(&[IMAGE]);
+    let now = boot_ms();
+    for (order_ends, counts) in [(now + 30_000, true), (now + 3_600_000, false)] {
+        let mut ctx = site.context_with(Step::Promote, |order| order.start_before_ms = Some(order_ends));
+        let asked = site.path("asked");
+        let text = format!("#!/bin/sh\necho \"$*\" > '{}'\nexit 3\n", asked.display());
+        ctx.program = script(&site.path("refuses"), &text);
+
+        run(&ctx, &site.settings("")).await.unwrap_err();
+
+        let told = site.read("asked").contains(&format!("--start-before {order_ends} --"));
+        assert_eq!(told, counts, "{}", site.read("asked"));
+    }
 }
 
 #[test]
