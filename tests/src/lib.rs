@@ -7,6 +7,7 @@ pub mod boundary;
 /// The world that the core's own tests play in.
 #[path = "../../agent/core/tests/common/mod.rs"]
 mod core_world;
+pub mod follow;
 pub mod lab;
 pub mod proof;
 pub mod rehearse;

@@ -129,7 +129,7 @@ async fn asked(play: &mut Play) -> String {
 /// Says yes to whatever is asked until B is active, and finds the user's artifact there.
 async fn to_b(play: &mut Play) {
     let end = Instant::now() + PATIENCE;
-    play.look().unwrap();
+    play.journal.look().unwrap();
     while !play.has(|r| matches!(r, Record::RoleChanged { role: Role::AtB, .. })) {
         assert!(Instant::now() < end, "B is not active\n{}", play.log_tail());
         if let Some(open) = play.open_request() {
@@ -137,7 +137,7 @@ async fn to_b(play: &mut Play) {
             play.command(&["approve", open.as_str(), "--accept-unfenced", YES]).await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        play.look().unwrap();
+        play.journal.look().unwrap();
     }
     let back = play.download(understudy_tests::rehearse::play::ARTIFACT).await.unwrap();
     assert_eq!(back, understudy_tests::rehearse::play::PAYLOAD);

@@ -113,7 +113,7 @@ async fn killed_promote_mid_sync() -> Result<()> {
 
     approved(&mut pair).await?;
     kill_daemon_and_promote(&mut pair, Duration::from_millis(2500)).await?;
-    let from = pair.daemon.newest();
+    let from = pair.daemon.journal.newest();
     let done = |record: &Record| {
         matches!(record, Record::Outcome { step: Step::Promote, .. } | Record::Stuck { step: Step::Promote, .. })
     };
@@ -171,7 +171,7 @@ async fn living_api() -> Result<()> {
     pair.hurt_now("Nexus at A dies, and the node's kubelet hangs; its API server and Ceph live");
     pair.lab.a.signal_operator(Signal::STOP)?;
     pair.lab.a.kill_nexus().await?;
-    let from = pair.daemon.newest();
+    let from = pair.daemon.journal.newest();
     let down = |record: &Record| matches!(record, Record::Verdict { to: Verdict::ServiceDown, .. });
     pair.daemon.until("the verdict is ServiceDown", from, DETECTED, down).await?;
 
@@ -190,7 +190,7 @@ async fn living_api() -> Result<()> {
     ensure!(!pair.lab.ceph.is_primary(Side::B, &Volume::data().image).await?, "B is primary");
     ensure!(pair.balancer.active() == "a", "the route was moved");
 
-    let from = pair.daemon.newest();
+    let from = pair.daemon.journal.newest();
     pair.lab.a.signal_operator(Signal::CONT)?;
     pair.daemon.say("the node's kubelet works again");
     forced(&mut pair).await?;
@@ -223,7 +223,7 @@ async fn refused(pair: &Guarded, words: &[&str]) -> Result<()> {
 
 /// Waits until a human is asked, and says yes.
 async fn approved(pair: &mut Guarded) -> Result<Request> {
-    let from = pair.daemon.newest();
+    let from = pair.daemon.journal.newest();
     let down = |record: &Record| matches!(record, Record::Verdict { to: Verdict::SiteDown, .. });
     pair.daemon.until("the verdict is SiteDown", from, DETECTED, down).await?;
     let request = pair.daemon.question(Question::Failover, from, DETECTED).await?;
@@ -313,7 +313,7 @@ async fn kill_daemon_and_promote(pair: &mut Guarded, after: Duration) -> Result<
     pair.daemon.say(&format!("SIGKILL to the daemon and to {:?}", pair.daemon.promotes()));
     pair.daemon.kill().await?;
     pair.daemon.kill_promotes();
-    pair.daemon.look()?;
+    pair.daemon.journal.look()?;
     pair.daemon.say(&format!("left at B: {}", pair.left_at_b(&Volume::data().image).await?));
     pair.daemon.start_again()
 }
@@ -324,7 +324,7 @@ fn promoted(record: &Record) -> bool {
 
 /// The resumed run succeeds: by itself where the promote was done, else by the hands of a human who reads what it says.
 async fn resumes(pair: &mut Guarded) -> Result<()> {
-    let mut from = pair.daemon.newest();
+    let mut from = pair.daemon.journal.newest();
     for turn in 1..=3 {
         let ending = pair.daemon.run_ends(from, RUN).await?;
         let Some(ending) = ending else {
@@ -337,7 +337,7 @@ async fn resumes(pair: &mut Guarded) -> Result<()> {
                 let by_hand = pair.lab.ceph.rbd(Side::B, &["mirror", "image", "promote", "--force", &image]).await;
                 pair.daemon.say(&format!("{by_hand:?}"));
             }
-            from = pair.daemon.newest();
+            from = pair.daemon.journal.newest();
             let run = pair.report()?.run;
             pair.daemon.human(&["retry", run.as_str()]).await?;
             continue;

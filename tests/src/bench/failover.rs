@@ -41,7 +41,7 @@ async fn one(directory: &Path) -> anyhow::Result<(f64, String)> {
     play.human(&["approve", request.id.as_str(), "--accept-unfenced", "a benchmark has no power to cut"]).await?;
     ensure!(play.run_ends(PATIENCE).await?, "the run did not succeed: {}", play.log_tail());
     let at = |wanted: fn(&Record) -> bool| {
-        let entry = play.story.iter().find(|entry: &&Entry| wanted(&entry.record));
+        let entry = play.journal.story().iter().find(|entry: &&Entry| wanted(&entry.record));
         entry.map(|entry| entry.at.boot_ms).context("a record is missing")
     };
     let answered = at(|record| matches!(record, Record::Answered { .. }))?;

@@ -5,25 +5,23 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use understudy_actions::promote_keeper::Process;
-use understudy_agent::journal::{self, Entry};
+use understudy_agent::journal::Entry;
 use understudy_core::{Ending, Question, Record, Request, StepResult};
 
+use crate::follow::Follower;
 use crate::proof::{self, Account, Source};
 use crate::rehearse::show::Show;
-
-/// Between two looks at the journal.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// One daemon, which may be killed and started again.
 pub struct Daemon {
     /// The journal so far.
-    pub story: Vec<Entry>,
+    pub journal: Follower,
     /// A program that is also `understudy`.
     program: PathBuf,
     directory: PathBuf,
@@ -38,7 +36,9 @@ impl Daemon {
     /// If it can not be started.
     pub fn start(program: &Path, directory: &Path) -> Result<Self> {
         let (program, directory) = (program.to_owned(), directory.to_owned());
-        let mut daemon = Self { story: Vec::new(), program, directory, child: None, show: Show::new(false) };
+        let show = Show::new(false);
+        let journal = Follower::new(directory.join("state"), show);
+        let mut daemon = Self { journal, program, directory, child: None, show };
         daemon.start_again()?;
         Ok(daemon)
     }
@@ -77,27 +77,6 @@ impl Daemon {
         self.show.event(text);
     }
 
-    /// The number of the newest record.
-    #[must_use]
-    pub fn newest(&self) -> u64 {
-        self.story.last().map_or(0, |entry| entry.seq)
-    }
-
-    /// Takes over what the journal has gained, and shows it.
-    ///
-    /// # Errors
-    /// If the journal can not be read.
-    pub fn look(&mut self) -> Result<()> {
-        if !self.state().exists() {
-            return Ok(());
-        }
-        for entry in journal::read_after(&self.state(), self.newest(), usize::MAX)? {
-            self.show.record(&entry);
-            self.story.push(entry);
-        }
-        Ok(())
-    }
-
     /// Waits for a record newer than the one with the number `after`.
     ///
     /// # Errors
@@ -109,20 +88,10 @@ impl Daemon {
         limit: Duration,
         wanted: impl Fn(&Record) -> bool,
     ) -> Result<Entry> {
-        let deadline = Instant::now() + limit;
-        loop {
-            self.look()?;
-            if let Some(found) = self.story.iter().find(|entry| entry.seq > after && wanted(&entry.record)) {
-                return Ok(found.clone());
-            }
-            if let Some(status) = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-                bail!("the daemon ended ({status}) before this: {what}\n{}", self.log_tail());
-            }
-            if Instant::now() > deadline {
-                bail!("waited {limit:?} in vain for this: {what}\n{}", self.log_tail());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        let child = &mut self.child;
+        let ended = || child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+        let found = self.journal.until(what, limit, ended, |entry| entry.seq > after && wanted(&entry.record)).await;
+        found.map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
     }
 
     /// Lets time pass, and demands that nothing of this comes.
@@ -130,15 +99,8 @@ impl Daemon {
     /// # Errors
     /// If it comes.
     pub async fn never(&mut self, what: &str, during: Duration, unwanted: impl Fn(&Record) -> bool) -> Result<()> {
-        let (after, end) = (self.newest(), Instant::now() + during);
-        while Instant::now() < end {
-            self.look()?;
-            if let Some(found) = self.story.iter().find(|entry| entry.seq > after && unwanted(&entry.record)) {
-                bail!("this must never come, and came: {what}: {:?}", found.record);
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
+        let after = self.journal.newest();
+        self.journal.never(what, during, |entry| entry.seq > after && unwanted(&entry.record)).await
     }
 
     /// Waits until a human is asked.
@@ -172,7 +134,7 @@ impl Daemon {
     /// Whether any record so far is like this.
     #[must_use]
     pub fn has(&self, wanted: impl Fn(&Record) -> bool) -> bool {
-        self.story.iter().any(|entry| wanted(&entry.record))
+        self.journal.story().iter().any(|entry| wanted(&entry.record))
     }
 
     /// A human's command; its exit code and what it said.

@@ -185,8 +185,8 @@ impl Guarded {
     /// If they do not come.
     pub async fn advance(&mut self, times: usize) -> Result<()> {
         for _ in 0..times {
-            self.daemon.look()?;
-            self.copied(self.daemon.newest(), 0).await?;
+            self.daemon.journal.look()?;
+            self.copied(self.daemon.journal.newest(), 0).await?;
         }
         Ok(())
     }
@@ -266,12 +266,12 @@ impl Guarded {
     /// # Errors
     /// If there was no run.
     pub fn report(&self) -> Result<Report> {
-        let runs = self.daemon.story.iter().rev().filter_map(|entry| match &entry.record {
+        let runs = self.daemon.journal.story().iter().rev().filter_map(|entry| match &entry.record {
             Record::RunStarted { run, .. } => Some(run.id.clone()),
             _ => None,
         });
         let run = runs.take(1).next().context("no run was begun")?;
-        report::report(&self.daemon.story, &run).context("the journal does not tell of the run")
+        report::report(self.daemon.journal.story(), &run).context("the journal does not tell of the run")
     }
 
     /// Every snapshot of an image at B, in short: what a killed promote has left.
@@ -313,7 +313,7 @@ impl Guarded {
         self.daemon.verify_journal().await?;
         let hurt = self.hurt.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let hurt = hurt.and_then(|since| i64::try_from(since.as_millis()).ok());
-        println!("\n{}", Table::of(&self.daemon.story, hurt));
+        println!("\n{}", Table::of(self.daemon.journal.story(), hurt));
         println!("settings and journal: {}", self.directory.display());
         Ok(())
     }

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde_json::Value;
 use tokio::process::{Child, Command};
-use understudy_agent::journal::{self, Entry};
+use understudy_agent::journal::Entry;
 use understudy_core::{Question, Record, Request, StepResult, Verdict};
 
+use crate::follow::Follower;
 use crate::proof::{Judged, judged_in};
 use crate::rehearse::moment::{self, After, Countdown, Moment};
 use crate::rehearse::show::Show;
@@ -23,9 +24,6 @@ use crate::rehearse::stage::{PUBLIC_NAME, Stage, Wishes};
 use crate::standin::ceph::model::Image;
 use crate::standin::side::Side;
 use crate::standin::volume::{ADMIN_PASSWORD, Content};
-
-/// Between two looks at the journal.
-const LOOK: Duration = Duration::from_millis(25);
 
 /// What takes longer before anything happens never comes; a healthy machine needs a few seconds.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -40,7 +38,7 @@ pub struct Play {
     /// The two sites and what is between them.
     pub stage: Stage,
     /// The journal so far.
-    pub story: Vec<Entry>,
+    pub journal: Follower,
     /// When A was hurt, on our clock.
     pub hurt_at: Option<(Instant, i64)>,
     program: PathBuf,
@@ -96,9 +94,10 @@ impl Play {
         let stage = Stage::up(directory, &program, wishes).await?;
         show.say(&format!("settings: {}", stage.settings().display()));
         let pid = Arc::default();
-        let (story, daemon, witness) = (vec![], None, None);
+        let (daemon, witness) = (None, None);
+        let journal = Follower::new(stage.state(), show);
         let judged = Judged::new();
-        let mut play = Self { stage, story, hurt_at: None, program, daemon, killed_at, pid, witness, show, judged };
+        let mut play = Self { stage, journal, hurt_at: None, program, daemon, killed_at, pid, witness, show, judged };
         play.watch_for_the_moment();
         if wishes.witness {
             play.start_witness()?;
@@ -199,7 +198,7 @@ impl Play {
     #[must_use]
     pub fn open_request(&self) -> Option<understudy_core::RequestId> {
         let mut open = None;
-        for entry in &self.story {
+        for entry in self.journal.story() {
             match &entry.record {
                 Record::Requested { request } => open = Some(request.id.clone()),
                 Record::Answered { .. } | Record::Voided { .. } => open = None,
@@ -211,7 +210,7 @@ impl Play {
 
     /// The run that was begun last.
     pub fn run_id(&self) -> anyhow::Result<String> {
-        let begun = self.story.iter().rev().find_map(|entry| match &entry.record {
+        let begun = self.journal.story().iter().rev().find_map(|entry| match &entry.record {
             Record::RunStarted { run, .. } => Some(run.id.to_string()),
             _ => None,
         });
@@ -261,19 +260,6 @@ impl Play {
         self.show.say(text);
     }
 
-    /// Takes over what the journal has gained, and shows it.
-    pub fn look(&mut self) -> anyhow::Result<()> {
-        let after = self.story.last().map_or(0, |entry| entry.seq);
-        if !self.stage.state().exists() {
-            return Ok(());
-        }
-        for entry in journal::read_after(&self.stage.state(), after, usize::MAX)? {
-            self.show.record(&entry);
-            self.story.push(entry);
-        }
-        Ok(())
-    }
-
     /// Waits for a record, also among those that are there.
     pub async fn until(
         &mut self,
@@ -291,22 +277,10 @@ impl Play {
         within: Duration,
         wanted: impl Fn(&Entry) -> bool,
     ) -> anyhow::Result<Entry> {
-        let deadline = Instant::now() + within;
-        let mut seen = 0;
-        loop {
-            self.look()?;
-            if let Some(found) = self.story[seen..].iter().find(|entry| wanted(entry)) {
-                return Ok(found.clone());
-            }
-            seen = self.story.len();
-            if let Some(status) = self.daemon.as_mut().and_then(|d| d.try_wait().ok().flatten()) {
-                bail!("the daemon ended ({status}) before this: {what}\n{}", self.log_tail());
-            }
-            if Instant::now() > deadline {
-                bail!("waited {within:?} in vain for this: {what}\n{}", self.log_tail());
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+        let daemon = &mut self.daemon;
+        let ended = || daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
+        let found = self.journal.until(what, within, ended, wanted).await;
+        found.map_err(|error| anyhow!("{error:#}\n{}", self.log_tail()))
     }
 
     /// Lets time pass, and demands that nothing of this comes meanwhile.
@@ -316,15 +290,7 @@ impl Play {
         during: Duration,
         unwanted: impl Fn(&Record) -> bool,
     ) -> anyhow::Result<()> {
-        let end = Instant::now() + during;
-        while Instant::now() < end {
-            self.look()?;
-            if let Some(found) = self.story.iter().find(|entry| unwanted(&entry.record)) {
-                bail!("this must never come, and came: {what}: {:?}", found.record);
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
+        self.journal.never(what, during, |entry| unwanted(&entry.record)).await
     }
 
     /// The last lines that the daemon logged.
@@ -410,7 +376,7 @@ impl Play {
     /// Whether any record so far is like this.
     #[must_use]
     pub fn has(&self, wanted: impl Fn(&Record) -> bool) -> bool {
-        self.story.iter().any(|entry| wanted(&entry.record))
+        self.journal.story().iter().any(|entry| wanted(&entry.record))
     }
 
     /// Checks the chain and every rule of a plan, and plays what was recorded again, by the daemon's own commands.
@@ -433,7 +399,7 @@ impl Play {
     /// The table at the end.
     #[must_use]
     pub fn table(&self) -> crate::rehearse::table::Table {
-        crate::rehearse::table::Table::of(&self.story, self.hurt_at.map(|(_, wall)| wall))
+        crate::rehearse::table::Table::of(self.journal.story(), self.hurt_at.map(|(_, wall)| wall))
     }
 }
 

@@ -89,7 +89,7 @@ pub async fn mid_sync(directory: PathBuf, show: Show) -> anyhow::Result<Table> {
     play.upload("raw/rehearsal/third.bin", b"the third generation").await?;
     let under_way = play.stage.world.ceph.until(Side::B, &name, |image| image.mid_sync());
     tokio::time::timeout(SOON, under_way).await?;
-    let known = play.story.last().map_or(0, |entry| entry.seq);
+    let known = play.journal.newest();
     play.until_entry("the daemon has looked since", SOON, move |entry| entry.seq > known).await.ok();
 
     play.kill_a().await;

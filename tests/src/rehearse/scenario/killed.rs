@@ -109,14 +109,14 @@ struct Undisturbed {
 
 async fn undisturbed(directory: &Path, show: Show) -> anyhow::Result<Undisturbed> {
     let mut play = Play::begin(directory, &Wishes::default(), show).await?;
-    play.look()?;
-    let (records, effects) = (play.story.len(), play.stage.world.ledger.all().len());
+    play.journal.look()?;
+    let (records, effects) = (play.journal.story().len(), play.stage.world.ledger.all().len());
     play.kill_a().await;
     to_the_end(&mut play).await?;
     b_serves(&mut play).await?;
     play.until("the run is over", LAST_WORDS, |r| matches!(r, Record::RunEnded { .. })).await?;
     let done = play.stage.world.ledger.all();
-    let mut moments = Moment::of_records(play.story[records..].iter().map(|entry| &entry.record));
+    let mut moments = Moment::of_records(play.journal.story()[records..].iter().map(|entry| &entry.record));
     moments.extend(Moment::of_effects(done[effects..].iter()));
     Ok(Undisturbed { moments, wanted: play.stage.world.ledger.tally(&COUNTED), table: play.table() })
 }
@@ -143,7 +143,7 @@ async fn to_the_end(play: &mut Play) -> anyhow::Result<bool> {
     let mut was_killed = false;
     loop {
         was_killed |= revived(play, was_killed)?;
-        play.look()?;
+        play.journal.look()?;
         if play.has(|r| matches!(r, Record::RoleChanged { role: Role::AtB, .. })) {
             return Ok(was_killed);
         }

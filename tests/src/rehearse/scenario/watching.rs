@@ -83,7 +83,7 @@ pub async fn frozen_agent(directory: PathBuf, show: Show) -> anyhow::Result<Tabl
     play.signal_daemon(Signal::STOP)?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     play.signal_daemon(Signal::CONT)?;
-    let before = play.story.last().map_or(0, |entry| entry.seq);
+    let before = play.journal.newest();
     let doubted = move |entry: &understudy_agent::journal::Entry| {
         entry.seq > before && matches!(&entry.record, Record::Doubt { why: Some(why) } if why.contains("not running"))
     };
